@@ -1,0 +1,214 @@
+"""Time every kernel on a GPU against the copy bandwidth that the same run measures.
+
+    RESULTS=benchmarks/results python benchmarks/gpu_kernels.py [--millions 50] [--repeats 20]
+
+Writes ``gpu_kernels-<GPU>.csv`` to the folder RESULTS: for each kernel the items, the bytes that it has to
+move (the traffic of its header; atomics count as 8 bytes), the median and the 20th and 80th percentile of the
+time, GB/s, and that rate as a share of the rate of a device-to-device copy. Between repeats a buffer larger
+than the L2 cache is written, so that no kernel finds its input there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gpuatac.backend import gpu_problem
+from gpuatac.backend.gpu import launch
+
+SIZE = 248_956_422  # bp: chr1 of hg38
+BIN = 500  # bp
+N_CELLS = 10_000
+N_REGIONS = 20_000
+WINDOW = 2_000  # bp
+COLUMNS = ("kernel", "items", "bytes", "median_ms", "p20_ms", "p80_ms", "gb_per_s", "share_of_copy")
+
+
+def fragments(xp, n: int):
+    """n fragments of one chromosome, sorted, of all cells; lengths as in ATAC-seq."""
+    rng = np.random.default_rng(0)
+    start = np.sort(rng.integers(0, SIZE - 2_000, n)).astype(np.int32)
+    length = np.clip(rng.gamma(2.0, 90.0, n), 20, 1_999).astype(np.int32)
+    return (
+        xp.asarray(start),
+        xp.asarray(start + length),
+        xp.asarray(rng.integers(0, N_CELLS, n).astype(np.int32)),
+    )
+
+
+def fragment_text(n: int) -> np.ndarray:
+    """n lines as 10x writes them."""
+    rng = np.random.default_rng(1)
+    start = np.sort(rng.integers(0, SIZE - 2_000, n))
+    barcodes = ["".join(rng.choice(list("ACGT"), 16)) + "-1" for _ in range(N_CELLS)]
+    cell = rng.integers(0, N_CELLS, n)
+    text = "".join(
+        f"chr1\t{s}\t{s + 180}\t{barcodes[c]}\t1\n"
+        for s, c in zip(start.tolist(), cell.tolist(), strict=True)
+    )
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+class Recorder:
+    """A launcher that keeps the last arguments of each kernel, so that it can be run again by itself."""
+
+    def __init__(self, launcher) -> None:
+        self.launcher = launcher
+        self.calls: dict[str, tuple] = {}
+
+    def __call__(self, name: str, n_threads: int, *values, shared_bytes: int = 0) -> None:
+        self.calls.setdefault(name, (n_threads, values, shared_bytes))
+        self.launcher(name, n_threads, *values, shared_bytes=shared_bytes)
+
+
+def milliseconds(cupy, work, repeats: int) -> np.ndarray:
+    """Times of ``work`` by CUDA events, with a cold L2 cache; the first call is left out."""
+    l2 = cupy.cuda.Device().attributes["L2CacheSize"]
+    flush = cupy.empty(max(4 * l2, 1 << 26), np.uint8)
+    begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+    times = []
+    for _ in range(repeats + 1):
+        flush.fill(0)
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        times.append(cupy.cuda.get_elapsed_time(begin, end))
+    return np.array(times[1:])
+
+
+def traffic(calls: dict[str, tuple], n_keys: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """(items, bytes) of each recorded call, by the formulas of the kernels' headers."""
+    n = {name: int(call[0]) for name, call in calls.items()}
+    text = int(calls["parse_lines"][1][0].size)
+    lines = n["parse_lines"]
+    names = n_keys["name_bytes"]
+    out = {
+        "count_newlines": (text, text),
+        "find_line_ends": (text, text + 8 * lines),
+        "parse_lines": (lines, text + 44 * lines),
+        "first_of_group": (n["first_of_group"], 24 * n["first_of_group"]),
+        "names_differ": (n["names_differ"], n["names_differ"] * 57 + 2 * text * 18 // 45),
+        "gather_names": (n["gather_names"], 28 * n["gather_names"] + 2 * names),
+        "tile_cut_keys": (n["tile_cut_keys"], 28 * n["tile_cut_keys"]),
+        "tile_span_sizes": (n["tile_span_sizes"], 16 * n["tile_span_sizes"]),
+        "tile_span_keys": (n["tile_span_keys"], 20 * n["tile_span_keys"] + 8 * n_keys["tile_span_keys"]),
+        "region_hit_sizes": (n["region_hit_sizes"], 16 * n["region_hit_sizes"]),
+        "region_hit_keys": (n["region_hit_keys"], 20 * n["region_hit_keys"] + 8 * n_keys["region_hit_keys"]),
+        "overlap_any": (n["overlap_any"], 12 * n["overlap_any"] + 8 * n_keys["overlap_any"]),
+        "tss_counts": (n["tss_counts"], 12 * n["tss_counts"]),
+        "length_histogram": (n["length_histogram"], 12 * n["length_histogram"]),
+        "length_classes": (n["length_classes"], 20 * n["length_classes"]),
+        "row_sums": (n["row_sums"], 12 * n["row_sums"]),
+    }
+    indptr, indices = calls["copy_rows"][1][0], calls["copy_rows"][1][1]
+    out["copy_rows"] = (int(indices.size), 16 * int(indices.size) + 24 * int(indptr.size))
+    indptr, indices = calls["group_keys"][1][0], calls["group_keys"][1][1]
+    out["group_keys"] = (int(indices.size), 12 * int(indices.size) + 8 * int(indptr.size))
+    values = calls["segment_max"][1][0]
+    out["segment_max"] = (int(values.size), 12 * int(values.size) + 12 * n["segment_max"])
+    return out
+
+
+def run_every_kernel(xp, n: int, recorder: Recorder) -> dict[str, int]:
+    """Call the wrappers once on data of a usual shape; the number of keys that some kernels write."""
+    from gpuatac.backend.gpu.counting import Counting
+    from gpuatac.backend.gpu.parsing import Parsing
+
+    start, end, row = fragments(xp, n)
+    text = xp.asarray(fragment_text(n // 10))
+    parsed = Parsing(xp, recorder).parse_block(text, [b"chr1"], np.array([0]), np.array([SIZE]), bulk=False)
+    counting = Counting(xp, recorder)
+    n_bins = -(-SIZE // BIN)
+    tiles = [
+        counting.tile_counts(start, end, row, n_rows=N_CELLS, bin_size=BIN, n_bins=n_bins, strategy=strategy)
+        for strategy in ("insertion", "fragment")
+    ]
+    rng = np.random.default_rng(2)
+    edge = np.sort(rng.choice(SIZE // 100, 2 * N_REGIONS, replace=False)).astype(np.int32) * 100
+    regions = {"region_start": xp.asarray(edge[::2].copy()), "region_end": xp.asarray(edge[1::2].copy())}
+    counts = counting.region_counts(start, end, row, n_rows=N_CELLS, strategy="paired-insertion", **regions)
+    hits = counting.overlap_any(start, end, row, n_rows=N_CELLS, as_insertion=False, **regions)
+    tss = xp.asarray(np.sort(rng.integers(0, SIZE, 3_000)).astype(np.int32))
+    counting.tss_counts(
+        start, end, row, n_rows=N_CELLS, tss=tss, reverse=tss % 2 == 0, window=WINDOW, half_center=5, edge=100
+    )
+    counting.length_histogram(start, end, row, max_length=1_000)
+    counting.length_classes(start, end, row, n_rows=N_CELLS, bounds=(147, 294))
+    counting.row_sums(row, None, n_rows=N_CELLS)
+    counting.hstack(tiles, [n_bins, n_bins])
+    group = xp.asarray(rng.integers(0, 2_000, N_REGIONS).astype(np.int32))
+    counting.max_over_groups(counts, group, n_groups=2_000)
+    return {
+        "tile_span_keys": int(tiles[1].data.sum()),
+        "region_hit_keys": int(counts.data.sum()),
+        "overlap_any": int(hits.sum()),
+        "name_bytes": sum(map(len, parsed.barcodes)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--millions", type=float, default=50.0, help="fragments, in millions (text: a tenth of it)"
+    )
+    parser.add_argument("--repeats", type=int, default=20)
+    arguments = parser.parse_args()
+    problem = gpu_problem()
+    if problem:
+        sys.exit(f"gpu_kernels.py times kernels on a GPU, and none can be used: {problem}.")
+    if "RESULTS" not in os.environ:
+        sys.exit("gpu_kernels.py: RESULTS is not set; set it to the folder that the CSV is to be written to.")
+    folder = Path(os.environ["RESULTS"])
+    folder.mkdir(parents=True, exist_ok=True)
+    import cupy
+
+    from gpuatac.backend import get
+
+    get("gpu")  # sets up the memory pool
+    recorder = Recorder(launch.CudaLauncher(cupy))
+    n_keys = run_every_kernel(cupy, int(arguments.millions * 1e6), recorder)
+    assert set(recorder.calls) == set(launch.kernels()), "a kernel is not timed"
+
+    source = cupy.zeros(1 << 30, np.uint8)
+    target = cupy.empty_like(source)
+    copy_ms = np.median(milliseconds(cupy, lambda: cupy.copyto(target, source), arguments.repeats))
+    copy_rate = 2 * source.size / copy_ms / 1e6
+    rows = [("copy", source.size, 2 * source.size, copy_ms, copy_ms, copy_ms, copy_rate, 1.0)]
+    del source, target
+    for name, (items, n_bytes) in traffic(recorder.calls, n_keys).items():
+        n_threads, values, shared_bytes = recorder.calls[name]
+
+        def work(name=name, n_threads=n_threads, values=values, shared_bytes=shared_bytes):
+            recorder.launcher(name, n_threads, *values, shared_bytes=shared_bytes)
+
+        # copy_rows moves its cursor with each call, so that a second one would write past the rows
+        cursor = values[5].copy() if name == "copy_rows" else None
+        if cursor is not None:
+            first = cursor - cupy.diff(values[0])
+
+            def work(first=first, values=values, n_threads=n_threads):
+                recorder.launcher("copy_rows", n_threads, *values[:5], first.copy(), *values[6:])
+
+        times = milliseconds(cupy, work, arguments.repeats)
+        p20, median, p80 = np.percentile(times, [20, 50, 80])
+        rate = n_bytes / median / 1e6
+        rows.append((name, items, n_bytes, median, p20, p80, rate, rate / copy_rate))
+    gpu = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode().replace(" ", "-")
+    path = folder / f"gpu_kernels-{gpu}.csv"
+    with path.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out)
+        writer.writerow(COLUMNS)
+        for row in rows:
+            writer.writerow([row[0], row[1], row[2], *(f"{value:.4g}" for value in row[3:])])
+            print(f"{row[0]:18} {row[3]:9.3f} ms {row[6]:9.1f} GB/s {row[7]:7.1%}")
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()

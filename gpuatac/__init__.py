@@ -1,0 +1,58 @@
+"""gpuatac: GPU-native ATAC-seq analysis, with the same numbers on a CPU.
+
+Verbs live in ``pp`` (preprocessing), ``metrics`` (quality), ``tl`` (tools), ``pl`` (figures) and ``io`` (files);
+they are imported on first use, so that ``import gpuatac`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gpuatac.fragments import Fragments, ReadSummary
+from gpuatac.genome import Genome
+from gpuatac.progress import quiet
+from gpuatac.threads import get_threads, set_threads
+
+if TYPE_CHECKING:
+    from gpuatac import io, metrics, pl, pp, tl
+    from gpuatac.device import to_device, to_host
+    from gpuatac.simulate import simulate_fragments
+    from gpuatac.workflow import run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Fragments",
+    "Genome",
+    "ReadSummary",
+    "__version__",
+    "get_threads",
+    "io",
+    "metrics",
+    "pl",
+    "pp",
+    "quiet",
+    "run",
+    "set_threads",
+    "simulate_fragments",
+    "tl",
+    "to_device",
+    "to_host",
+]
+
+_MODULES = ("io", "metrics", "pl", "pp", "tl")
+_FUNCTIONS = {"to_device": "device", "to_host": "device", "simulate_fragments": "simulate", "run": "workflow"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"gpuatac.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"gpuatac.{_FUNCTIONS[name]}"), name)
+    msg = f"module 'gpuatac' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

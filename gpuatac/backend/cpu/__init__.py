@@ -1,0 +1,79 @@
+"""The CPU backend: NumPy, SciPy and Numba. It defines the results."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+
+from gpuatac.backend.cpu.counting import Counting
+from gpuatac.backend.cpu.graph import Graph
+from gpuatac.backend.cpu.linalg import Linalg
+from gpuatac.backend.cpu.ordering import Ordering
+from gpuatac.backend.cpu.parsing import Parsing
+from gpuatac.backend.protocol import Csr
+
+
+class CpuBackend:
+    """See ``protocol.Backend``."""
+
+    name: Literal["cpu", "gpu"] = "cpu"
+    xp: Any = np
+    sparse: Any = sp
+    count_dtype: Any = np.int32
+
+    def __init__(self) -> None:
+        self.parsing = Parsing()
+        self.ordering = Ordering()
+        self.counting = Counting()
+        self.linalg = Linalg()
+        self.graph = Graph()
+
+    def asarray(self, array: Any) -> Any:
+        """See ``protocol.Backend.asarray``."""
+        return array.get() if hasattr(array, "get") and not isinstance(array, np.ndarray) else np.asarray(array)
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """See ``protocol.Backend.to_host``."""
+        return np.asarray(array)
+
+    def csr(self, parts: Csr, shape: tuple[int, int]) -> Any:
+        """See ``protocol.Backend.csr``."""
+        matrix = sp.csr_matrix((parts.data, parts.indices, parts.indptr), shape=shape)
+        matrix.has_sorted_indices = True
+        matrix.has_canonical_format = True
+        return matrix
+
+    def csr_from_host(self, matrix: Any) -> Any:
+        """See ``protocol.Backend.csr_from_host``."""
+        return sp.csr_matrix(matrix)
+
+    def csr_to_host(self, matrix: Any) -> Any:
+        """See ``protocol.Backend.csr_to_host``."""
+        return matrix
+
+    def scale_rows(self, matrix: Any, factors: Any) -> Any:
+        """See ``protocol.Backend.scale_rows``."""
+        data = matrix.data * np.repeat(factors, np.diff(matrix.indptr))
+        return sp.csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+    def synchronize(self) -> None:
+        """Nothing to wait for on a CPU."""
+
+    def memory(self) -> dict[str, int]:
+        """See ``protocol.Backend.memory``."""
+        import os
+        import resource
+        import sys
+
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        scale = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+        free = os.sysconf("SC_AVPHYS_PAGES") * size if "SC_AVPHYS_PAGES" in os.sysconf_names else 0
+        return {"total": pages * size, "free": free, "peak": peak}
+
+
+def make_backend() -> CpuBackend:
+    """The one CPU backend."""
+    return CpuBackend()

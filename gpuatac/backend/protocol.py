@@ -1,0 +1,243 @@
+"""What a backend offers. Both sides implement every name here with the same meaning and the same numbers.
+
+Conventions. ``xp`` arrays are NumPy on the CPU and CuPy on a GPU. Fragment columns of *one chromosome* come
+as ``start``, ``end`` (int32, 0-based half-open) and ``row`` (int32: the matrix row of the fragment's cell, -1 to
+leave the fragment out), sorted by start. An *insertion* is a cut site: ``start`` and ``end - 1``. Results are
+sums, so they add up over chromosomes and over parts. A ``Csr`` is the triple (indptr int64, indices int32,
+data int32 on a CPU / float32 on a GPU), rows sorted by column, no explicit zeros, no duplicates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+Strategy = Literal["insertion", "fragment", "paired-insertion"]
+STRATEGIES: tuple[Strategy, ...] = ("insertion", "fragment", "paired-insertion")
+
+# Status of a parsed line. Values up to LAST_DROP are dropped and counted (same order as DROP_REASONS), the
+# higher ones are errors that stop the reading.
+KEPT = 0
+COMMENT = 1
+BLANK = 2
+UNKNOWN_CHROM = 3
+BAD_LENGTH = 4
+OUTSIDE = 5
+LAST_DROP = 5
+ERR_COLUMNS = 10  # too few columns
+ERR_EXTRA = 11  # more than six columns
+ERR_START = 12  # start is not a whole number
+ERR_END = 13  # end is not a whole number
+ERR_COUNT = 14  # count is not a whole number in [1, 2^31 - 1] or "."
+ERR_STRAND = 15  # column 6 is not +, - or .
+ERR_BARCODE = 16  # empty barcode, or a byte outside printable ASCII (0x20-0x7e)
+ERR_CHROM = 17  # empty chromosome name, or a byte outside printable ASCII
+
+
+class Csr(NamedTuple):
+    """Compressed rows: indptr int64 (n_rows + 1,), indices int32 (nnz,), data (nnz,)."""
+
+    indptr: Any
+    indices: Any
+    data: Any
+
+
+class TssCounts(NamedTuple):
+    """Insertions around TSSs. All int64; ``profile`` has 2 * window + 1 positions, 5' to 3'."""
+
+    center: Any  # (n_rows,) insertions in the central 2 * half_center + 1 positions
+    flank: Any  # (n_rows,) insertions in the first and last ``edge`` positions
+    profile: Any  # (2 * window + 1,) over all rows
+    n_inside: int  # insertions within at least one window, each counted once
+    n_insertions: int  # all insertions of rows >= 0
+
+
+@dataclass
+class ParsedBlock:
+    """The kept rows of one block of whole lines, in file order."""
+
+    n_lines: int
+    chrom: Any  # int16 (n,)
+    start: Any  # int32 (n,)
+    end: Any  # int32 (n,)
+    count: Any  # int32 (n,), 1 where the column is absent or "."
+    strand: Any  # int8 (n,): +1, -1, 0; zeros when there is no sixth column
+    barcode: Any  # int32 (n,): index into ``barcodes``
+    barcodes: list[bytes]  # distinct, in order of first appearance among kept rows
+    dropped: np.ndarray  # host int64 (LAST_DROP + 1,): lines by status
+    unknown_chroms: dict[bytes, int] = field(default_factory=dict)
+    error_line: int = -1  # 0-based line within the block of the first error, -1 for none
+    error_code: int = 0
+    has_strand: bool = False  # a kept row had a sixth column
+
+
+class Parsing(Protocol):
+    """Text to columns."""
+
+    def parse_block(self, text: Any, chrom_names: list[bytes], chrom_codes: np.ndarray, sizes: np.ndarray, *,
+                    bulk: bool) -> ParsedBlock:
+        """Parse a uint8 array of whole lines (the last may lack its newline; CRLF is allowed).
+
+        ``chrom_names[i]`` maps to code ``chrom_codes[i]``; ``sizes`` (int64) is indexed by code. ``bulk``: three
+        columns and one barcode ``b"bulk"`` for all rows (further columns are an error, ERR_EXTRA).
+        A line is tested in this order: blank (only spaces, tabs, CR) -> comment ('#' first) -> number of
+        columns (split at tabs; bulk: exactly 3; else 4 to 6) -> chrom bytes -> start, end -> barcode -> count ->
+        strand (each an error) -> unknown chromosome -> end <= start (BAD_LENGTH) -> start < 0 or end > size
+        (OUTSIDE). start and end are an optional '-' and one or more digits; values beyond 2^62 saturate.
+        When there is an error the columns may be empty; only error_line, error_code and n_lines count.
+        """
+        ...
+
+
+class Ordering(Protocol):
+    """Rows in file order to the order of ``Fragments``."""
+
+    def sort_fragments(self, chrom: Any, start: Any, end: Any, cell: Any, count: Any, strand: Any | None, *,
+                       n_chroms: int) -> tuple[np.ndarray, Any, Any, Any, Any, Any | None, bool]:
+        """(chrom_ptr on the host, start, end, cell, count, strand, whether each chromosome came sorted by start).
+
+        Rows with cell < 0 are left out; the rest is sorted by (chrom, start, end, cell), ties in file order.
+        """
+        ...
+
+
+class Counting(Protocol):
+    """Fragments of one chromosome to counts. ``row`` < 0 leaves a fragment out everywhere."""
+
+    def tile_counts(self, start: Any, end: Any, row: Any, *, n_rows: int, bin_size: int, n_bins: int,
+                    strategy: Strategy) -> Csr:
+        """Counts per (row, bin). insertion: +1 at bin(start) and at bin(end - 1); fragment: +1 in every bin it
+        overlaps; paired-insertion: as insertion, but once when both ends share the bin.
+        """
+        ...
+
+    def region_counts(self, start: Any, end: Any, row: Any, *, n_rows: int, region_start: Any, region_end: Any,
+                      strategy: Strategy) -> Csr:
+        """Counts per (row, region) for regions (int32, half-open, sorted by (start, end), free to overlap).
+
+        insertion: each cut inside; fragment: 1 where the fragment overlaps by at least 1 bp;
+        paired-insertion: 1 where at least one of the two cuts is inside.
+        """
+        ...
+
+    def overlap_any(self, start: Any, end: Any, row: Any, *, n_rows: int, region_start: Any, region_end: Any,
+                    as_insertion: bool) -> Any:
+        """int64 (n_rows,): fragments overlapping any region (or cuts inside any); regions sorted and disjoint."""
+        ...
+
+    def tss_counts(self, start: Any, end: Any, row: Any, *, n_rows: int, tss: Any, reverse: Any, window: int,
+                   half_center: int, edge: int) -> TssCounts:
+        """Cuts at positions tss - window ... tss + window of each TSS (int32, sorted; ``reverse`` bool: mirrored).
+
+        A cut near several TSSs counts at each of them; n_inside counts it once. A window that sticks out of
+        the chromosome start keeps its zero there (positions below 0 hold no cut).
+        """
+        ...
+
+    def length_histogram(self, start: Any, end: Any, row: Any, *, max_length: int) -> Any:
+        """int64 (max_length + 1,): fragments by length; entry 0 counts those longer than max_length."""
+        ...
+
+    def length_classes(self, start: Any, end: Any, row: Any, *, n_rows: int, bounds: tuple[int, ...]) -> Any:
+        """int64 (n_rows, len(bounds) + 1): fragments with length < bounds[0], < bounds[1], ..., the rest."""
+        ...
+
+    def row_sums(self, row: Any, values: Any | None, *, n_rows: int) -> Any:
+        """int64 (n_rows,): number of fragments per row, or the sum of int32 ``values``."""
+        ...
+
+    def hstack(self, parts: list[Csr], widths: list[int]) -> Csr:
+        """Join blocks of columns; column indices of part i are shifted by sum(widths[:i])."""
+        ...
+
+    def max_over_groups(self, counts: Csr, group: Any, *, n_groups: int) -> Csr:
+        """Per row and group the maximum over its columns; ``group`` int32 (n_columns,), any order."""
+        ...
+
+
+class Linalg(Protocol):
+    """Sparse linear algebra on the backend's CSR matrices."""
+
+    def eigsh_la(self, matvec: Any, n: int, k: int, *, v0: Any, tol: float = 0.0, which: Literal["LA", "LM"] = "LA"
+                 ) -> tuple[Any, Any]:
+        """The k eigenpairs of a symmetric operator that are largest algebraically ("LA") or in magnitude ("LM").
+
+        Values descend: float64 (k,), (n, k).
+        """
+        ...
+
+
+class Graph(Protocol):
+    """Neighbours, layout and clusters."""
+
+    def knn(self, points: Any, k: int) -> tuple[Any, Any]:
+        """Exact Euclidean neighbours without self: int32 (n, k) and float32 distances, ascending by
+        (distance, index).
+        """
+        ...
+
+    def shared_neighbors(self, indices: Any) -> Any:
+        """int32 (n, k): for the list entry i -> j, how many cells N+(i) and N+(j) share (N+: list and the cell itself)."""
+        ...
+
+    def umap(self, points: Any, indices: Any, distances: Any, *, n_components: int, min_dist: float, spread: float,
+             n_epochs: int | None, seed: int) -> Any:
+        """float32 (n, n_components) layout from the given neighbours (self not included)."""
+        ...
+
+    def leiden(self, adjacency: Any, *, resolution: float, n_iterations: int, seed: int, weighted: bool
+               ) -> tuple[Any, float]:
+        """int32 labels (host, by falling size) and modularity of a symmetric CSR adjacency."""
+        ...
+
+    def harmony(self, points: Any, batches: np.ndarray, *, seed: int, max_iter: int, theta: float, sigma: float) -> Any:
+        """float32 (n, d): the points after Harmony's batch correction."""
+        ...
+
+
+class Backend(Protocol):
+    """One device: its array module, its sparse module and its primitives."""
+
+    name: Literal["cpu", "gpu"]
+    xp: Any
+    sparse: Any
+    count_dtype: Any  # int32 on a CPU, float32 on a GPU
+    parsing: Parsing
+    ordering: Ordering
+    counting: Counting
+    linalg: Linalg
+    graph: Graph
+
+    def asarray(self, array: Any) -> Any:
+        """The array in this backend's memory (a move from the host when needed)."""
+        ...
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """The array as NumPy."""
+        ...
+
+    def csr(self, parts: Csr, shape: tuple[int, int]) -> Any:
+        """A CSR matrix of this backend from its parts."""
+        ...
+
+    def csr_from_host(self, matrix: Any) -> Any:
+        """A SciPy matrix as this backend's CSR."""
+        ...
+
+    def csr_to_host(self, matrix: Any) -> Any:
+        """This backend's CSR as SciPy's."""
+        ...
+
+    def scale_rows(self, matrix: Any, factors: Any) -> Any:
+        """This backend's CSR with row i multiplied by factors[i]; the pattern is shared, the data are new."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished (nothing on a CPU)."""
+        ...
+
+    def memory(self) -> dict[str, int]:
+        """Bytes total, free and at peak, of the device."""
+        ...

@@ -1,0 +1,58 @@
+"""Argument checks at the door of a verb; each failure says what was found, what is allowed and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gpuatac.errors import InputError, MissingFileError, OutputExistsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+def between(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """Raise unless ``low <= value <= high``."""
+    if not low <= value <= high:
+        allowed = f"at least {low:g}" if high == float("inf") else f"in [{low:g}, {high:g}]"
+        msg = f"{name} must be {allowed}, got {value!r}."
+        raise InputError(msg)
+
+
+def integer(name: str, value: Any, low: int, high: float = float("inf")) -> int:
+    """Return ``value`` as an int; raise unless it is a whole number in [low, high]."""
+    if isinstance(value, bool) or int(value) != value:
+        msg = f"{name} must be a whole number, got {value!r}."
+        raise InputError(msg)
+    between(name, value, low, high)
+    return int(value)
+
+
+def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise unless ``value`` is one of ``allowed``."""
+    choices = list(allowed)
+    if value not in choices:
+        msg = f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}."
+        raise InputError(msg)
+
+
+def none_true(bad: Any, found: str, remedy: str) -> None:
+    """Raise when any element of the boolean array ``bad`` is set, naming how many are."""
+    n_bad = int(bad.sum())
+    if n_bad:
+        msg = f"{n_bad} of {bad.shape[0]} {found}; {remedy}."
+        raise InputError(msg)
+
+
+def existing_file(path: Path, role: str) -> None:
+    """Raise unless ``path`` is a file (or a folder that holds a data set)."""
+    if not path.exists():
+        msg = f"{role} {path} does not exist; check the path."
+        raise MissingFileError(msg)
+
+
+def may_write(path: Path, *, force: bool, remedy: str = "pass force=True (--force) to replace it") -> None:
+    """Raise when ``path`` exists and may not be replaced."""
+    if path.exists() and not force:
+        msg = f"{path} exists already; {remedy} or choose another name."
+        raise OutputExistsError(msg)

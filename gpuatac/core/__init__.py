@@ -1,0 +1,1 @@
+"""Algorithms on arrays: no AnnData, no files, no figures, no device test."""

@@ -1,0 +1,220 @@
+"""Fragments to counts, chromosome by chromosome; parts add up or join by columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from gpuatac.backend.protocol import Backend, Csr, Strategy, TssCounts
+from gpuatac.fragments import Fragments
+from gpuatac.threads import get_threads
+
+T = TypeVar("T")
+TSS_WINDOW, TSS_HALF_CENTER, TSS_EDGE = 2000, 5, 100  # bp
+NUCLEOSOME_BOUNDS = (147, 294)  # bp: nucleosome-free below, mononucleosomal between
+
+
+class Sample(NamedTuple):
+    """Fragments and, for each of them, the matrix row of its cell (int32, -1: not in the matrix)."""
+
+    fragments: Fragments
+    row: Any
+
+
+def sample_rows(bk: Backend, fragments: Fragments, row_of_cell: np.ndarray) -> Sample:
+    """Fragments on ``bk`` with their rows gathered once for all questions."""
+    fragments = fragments.on(bk)
+    if not len(fragments):
+        return Sample(fragments, bk.asarray(np.empty(0, np.int32)))
+    return Sample(fragments, bk.asarray(row_of_cell)[fragments.cell])
+
+
+def over_chromosomes(bk: Backend, sample: Sample, work: Callable[..., T], codes: Iterable[int] | None = None
+                     ) -> dict[int, T]:
+    """``work(code, start, end, row)`` for each chromosome that has fragments; side by side on a CPU."""
+    wanted = None if codes is None else set(codes)
+    jobs = [(c, s) for c, s in sample.fragments.chromosomes() if wanted is None or c in wanted]
+    jobs.sort(key=lambda job: job[1].start - job[1].stop)
+    f = sample.fragments
+
+    def one(job: tuple[int, slice]) -> T:
+        code, rows = job
+        return work(code, f.start[rows], f.end[rows], sample.row[rows])
+
+    if bk.name == "gpu" or len(jobs) < 2:
+        results = [one(job) for job in jobs]
+    else:
+        with ThreadPoolExecutor(get_threads()) as pool:
+            results = list(pool.map(one, jobs))
+    return {code: result for (code, _), result in zip(jobs, results, strict=True)}
+
+
+def empty_csr(bk: Backend, n_rows: int) -> Csr:
+    """A block without entries."""
+    xp = bk.xp
+    return Csr(xp.zeros(n_rows + 1, np.int64), xp.empty(0, np.int32), xp.empty(0, bk.count_dtype))
+
+
+def add_rows(bk: Backend, parts: Sequence[Csr], shape: tuple[int, int]) -> Any:
+    """Sum of matrices of one shape whose rows do not meet (one per sample)."""
+    total = bk.csr(parts[0], shape)
+    for part in parts[1:]:
+        total = total + bk.csr(part, shape)
+    return total
+
+
+def n_bins(size: int, bin_size: int) -> int:
+    """ceil(size / bin_size)."""
+    return -(-size // bin_size)
+
+
+def tile_matrix(bk: Backend, sample: Sample, n_rows: int, *, codes: Sequence[int], sizes: np.ndarray, bin_size: int,
+                strategy: Strategy) -> Csr:
+    """Counts of rows x tiles over the chromosomes ``codes``, joined in that order."""
+    widths = {c: n_bins(int(sizes[c]), bin_size) for c in codes}
+
+    def work(code: int, start: Any, end: Any, row: Any) -> Csr:
+        return bk.counting.tile_counts(
+            start, end, row, n_rows=n_rows, bin_size=bin_size, n_bins=widths[code], strategy=strategy
+        )
+
+    parts = over_chromosomes(bk, sample, work, codes)
+    blank = empty_csr(bk, n_rows)
+    return bk.counting.hstack([parts.get(c, blank) for c in codes], [widths[c] for c in codes])
+
+
+def region_matrix(bk: Backend, sample: Sample, n_rows: int, *, chrom: np.ndarray, start: np.ndarray, end: np.ndarray,
+                  strategy: Strategy) -> Csr:
+    """Counts of rows x regions, regions in the order given (chrom -1: a column of zeros).
+
+    Equal regions are counted once and copied, so that transcripts of one span cost nothing.
+    """
+    order = np.lexsort((end, start, chrom))
+    c, s, e = chrom[order], start[order], end[order]
+    fresh = np.ones(order.size, bool)
+    fresh[1:] = (c[1:] != c[:-1]) | (s[1:] != s[:-1]) | (e[1:] != e[:-1])
+    distinct = np.cumsum(fresh) - 1
+    c, s, e = c[fresh], s[fresh].astype(np.int32), e[fresh].astype(np.int32)
+    used = [int(k) for k in np.unique(c) if k >= 0]
+
+    def work(code: int, f_start: Any, f_end: Any, row: Any) -> Csr:
+        lo, hi = np.searchsorted(c, [code, code + 1])
+        return bk.counting.region_counts(
+            f_start, f_end, row, n_rows=n_rows, region_start=bk.asarray(s[lo:hi]), region_end=bk.asarray(e[lo:hi]),
+            strategy=strategy,
+        )
+
+    parts = over_chromosomes(bk, sample, work, used)
+    blank = empty_csr(bk, n_rows)
+    widths = [int(np.searchsorted(c, k + 1) - np.searchsorted(c, k)) for k in used]
+    n_absent = int(np.searchsorted(c, 0))
+    joined = bk.counting.hstack([blank, *(parts.get(k, blank) for k in used)], [n_absent, *widths])
+    if fresh.all() and (order == np.arange(order.size)).all():
+        return joined
+    return _expand(bk, joined, n_rows, order, distinct, int(fresh.sum()))
+
+
+def _expand(bk: Backend, counts: Csr, n_rows: int, order: np.ndarray, distinct: np.ndarray, n_distinct: int) -> Csr:
+    """Columns of distinct sorted regions back to the order, and the repeats, of the list that was given."""
+    column_of = np.empty(order.size, np.int64)
+    column_of[order] = distinct
+    pick = bk.sparse.csr_matrix(
+        (bk.asarray(np.ones(order.size, bk.count_dtype)),
+         (bk.asarray(column_of.astype(np.int32)), bk.asarray(np.arange(order.size, dtype=np.int32)))),
+        shape=(n_distinct, order.size),
+    )
+    matrix = bk.csr(counts, (n_rows, n_distinct)) @ pick
+    matrix.sort_indices()
+    return Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data)
+
+
+def overlap_counts(bk: Backend, sample: Sample, n_rows: int, *, chrom: np.ndarray, start: np.ndarray, end: np.ndarray,
+                   as_insertion: bool) -> Any:
+    """Fragments (or cuts) of each row that meet any of the regions: int64 (n_rows,)."""
+    c, s, e = merge_intervals(chrom, start, end)
+
+    def work(code: int, f_start: Any, f_end: Any, row: Any) -> Any:
+        lo, hi = np.searchsorted(c, [code, code + 1])
+        return bk.counting.overlap_any(
+            f_start, f_end, row, n_rows=n_rows, region_start=bk.asarray(s[lo:hi]), region_end=bk.asarray(e[lo:hi]),
+            as_insertion=as_insertion,
+        )
+
+    parts = over_chromosomes(bk, sample, work, [int(k) for k in np.unique(c)])
+    return sum(parts.values(), bk.xp.zeros(n_rows, np.int64))
+
+
+def merge_intervals(chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted disjoint intervals (int32) covering the same bases; codes below 0 and empty intervals are left out."""
+    keep = (chrom >= 0) & (end > start)
+    chrom, start, end = chrom[keep].astype(np.int64), start[keep].astype(np.int64), end[keep].astype(np.int64)
+    order = np.lexsort((end, start, chrom))
+    chrom, start, end = chrom[order], start[order], end[order]
+    if not order.size:
+        none = np.empty(0, np.int32)
+        return none, none, none
+    span = np.int64(1) << 32
+    reach = np.maximum.accumulate(chrom * span + end)
+    fresh = np.ones(order.size, bool)
+    fresh[1:] = chrom[1:] * span + start[1:] > reach[:-1]
+    last = np.append(np.flatnonzero(fresh)[1:] - 1, order.size - 1)
+    return chrom[fresh].astype(np.int32), start[fresh].astype(np.int32), (reach[last] % span).astype(np.int32)
+
+
+def tss_counts(bk: Backend, sample: Sample, n_rows: int, *, chrom: np.ndarray, pos: np.ndarray, reverse: np.ndarray
+               ) -> TssCounts:
+    """Cuts around TSSs summed over chromosomes; every chromosome counts towards ``n_insertions``."""
+    order = np.lexsort((pos, chrom))
+    chrom, pos, reverse = chrom[order], pos[order].astype(np.int32), reverse[order].astype(bool)
+
+    def work(code: int, start: Any, end: Any, row: Any) -> TssCounts:
+        lo, hi = np.searchsorted(chrom, [code, code + 1])
+        return bk.counting.tss_counts(
+            start, end, row, n_rows=n_rows, tss=bk.asarray(pos[lo:hi]), reverse=bk.asarray(reverse[lo:hi]),
+            window=TSS_WINDOW, half_center=TSS_HALF_CENTER, edge=TSS_EDGE,
+        )
+
+    total = TssCounts(bk.xp.zeros(n_rows, np.int64), bk.xp.zeros(n_rows, np.int64),
+                      bk.xp.zeros(2 * TSS_WINDOW + 1, np.int64), 0, 0)
+    for part in over_chromosomes(bk, sample, work).values():
+        total = TssCounts(*(a + b for a, b in zip(total, part, strict=True)))
+    return total
+
+
+def length_histogram(bk: Backend, sample: Sample, max_length: int) -> Any:
+    """Fragments by length: int64 (max_length + 1,), entry 0 = longer."""
+    parts = over_chromosomes(
+        bk, sample, lambda _c, start, end, row: bk.counting.length_histogram(start, end, row, max_length=max_length)
+    )
+    return sum(parts.values(), bk.xp.zeros(max_length + 1, np.int64))
+
+
+def length_classes(bk: Backend, sample: Sample, n_rows: int, bounds: tuple[int, ...] = NUCLEOSOME_BOUNDS) -> Any:
+    """Fragments of each row by length class: int64 (n_rows, len(bounds) + 1)."""
+    parts = over_chromosomes(
+        bk, sample,
+        lambda _c, start, end, row: bk.counting.length_classes(start, end, row, n_rows=n_rows, bounds=bounds),
+    )
+    return sum(parts.values(), bk.xp.zeros((n_rows, len(bounds) + 1), np.int64))
+
+
+class CellTotals(NamedTuple):
+    """Host int64 (n_rows,) each."""
+
+    rows: np.ndarray  # fragments on every chromosome
+    mito_rows: np.ndarray  # of these, on the mitochondrial chromosome
+    copies: np.ndarray  # sum of the PCR counts
+
+
+def cell_totals(bk: Backend, sample: Sample, n_rows: int, *, mito_codes: Sequence[int]) -> CellTotals:
+    """Rows, mitochondrial rows and copies of each cell."""
+    rows = bk.counting.row_sums(sample.row, None, n_rows=n_rows)
+    copies = bk.counting.row_sums(sample.row, sample.fragments.count, n_rows=n_rows)
+    mito = over_chromosomes(
+        bk, sample, lambda _c, _s, _e, row: bk.counting.row_sums(row, None, n_rows=n_rows), mito_codes
+    )
+    mito_rows = sum(mito.values(), bk.xp.zeros(n_rows, np.int64))
+    return CellTotals(bk.to_host(rows), bk.to_host(mito_rows), bk.to_host(copies))

@@ -1,0 +1,61 @@
+"""Moving an AnnData between host and device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gpuatac import slots
+from gpuatac.backend import backend_of, is_device_array, resolve
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def _moved(array: Any, bk: Any) -> Any:
+    if array is None:
+        return None
+    if hasattr(array, "indptr"):
+        if is_device_array(array):
+            return array if bk.name == "gpu" else backend_of(array).csr_to_host(array)
+        return array if bk.name == "cpu" else bk.csr_from_host(array)
+    return bk.asarray(array) if bk.name == "gpu" else backend_of(array).to_host(array)
+
+
+def _move(adata: AnnData, bk: Any) -> None:
+    if adata.X is not None:
+        adata.X = _moved(adata.X, bk)
+    for key in (slots.X_SPECTRAL, slots.X_UMAP, slots.X_HARMONY):
+        if key in adata.obsm:
+            adata.obsm[key] = _moved(adata.obsm[key], bk)
+    for key in (slots.DISTANCES, slots.CONNECTIVITIES):
+        if key in adata.obsp:
+            adata.obsp[key] = _moved(adata.obsp[key], bk)
+
+
+def to_device(adata: AnnData) -> None:
+    """Move X, the embeddings and the neighbour graphs of ``adata`` to the GPU; verbs then run there.
+
+    Reads and writes X, obsm["X_spectral", "X_umap", "X_spectral_harmony"], obsp["distances", "connectivities"].
+
+    Raises
+    ------
+    DeviceUnavailableError
+        When there is no GPU.
+
+    Examples
+    --------
+    >>> import gpuatac as ga
+    >>> ga.to_device(adata)  # doctest: +SKIP
+    """
+    _move(adata, resolve("gpu"))
+
+
+def to_host(adata: AnnData) -> None:
+    """Move what ``to_device`` moves back to the host; nothing happens when it is there.
+
+    Examples
+    --------
+    >>> import anndata, numpy, gpuatac as ga
+    >>> ga.to_host(anndata.AnnData(numpy.ones((2, 3), "float32")))
+    """
+    _move(adata, resolve("cpu"))

@@ -1,0 +1,50 @@
+"""Replacing the matrix or the cells of an AnnData in place.
+
+AnnData offers ``_inplace_subset_obs`` and a constructor, which both check that names are unique; on the six million
+tiles of a genome each check takes seconds, twice per call. Here the names are known to be unique, and the check is
+switched off on the one object concerned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+def rebuild(adata: AnnData, **parts: Any) -> None:
+    """Give ``adata`` the parts X, obs, var, obsm, obsp, varm, varp, layers, uns; names must be unique."""
+    adata._check_uniqueness = lambda: None  # type: ignore[method-assign]  # noqa: SLF001
+    try:
+        adata._init_as_actual(**parts)  # noqa: SLF001
+    finally:
+        del adata._check_uniqueness  # noqa: SLF001
+
+
+def set_matrix(adata: AnnData, x: Any, var: pd.DataFrame) -> None:
+    """Replace X and var; what belonged to the old columns (varm, varp, layers, raw) goes with them."""
+    rebuild(
+        adata, X=x, obs=adata.obs, var=var, uns=dict(adata.uns), obsm=dict(adata.obsm), obsp=dict(adata.obsp)
+    )
+
+
+def keep_cells(adata: AnnData, mask: np.ndarray) -> None:
+    """Keep the rows of ``mask`` (bool) in place."""
+    rows = np.flatnonzero(mask)
+    pairs = {key: value[rows][:, rows] for key, value in adata.obsp.items()}
+    rebuild(
+        adata,
+        X=None if adata.X is None else adata.X[rows],
+        obs=adata.obs.iloc[rows].copy(),
+        var=adata.var,
+        uns=dict(adata.uns),
+        obsm={key: value.iloc[rows] if hasattr(value, "iloc") else value[rows] for key, value in adata.obsm.items()},
+        obsp=pairs,
+        varm=dict(adata.varm),
+        varp=dict(adata.varp),
+        layers={key: value[rows] for key, value in adata.layers.items()},
+    )

@@ -1,0 +1,40 @@
+"""Questions to the fragments of an AnnData: asked of each sample, answers added up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from gpuatac.backend import backend_of
+from gpuatac.core import counts
+from gpuatac.io.attach import attached
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from gpuatac.backend.protocol import Backend
+
+T = TypeVar("T")
+
+
+def each_sample(adata: AnnData, question: Callable[[Backend, counts.Sample, int], T]) -> list[T]:
+    """``question(backend, sample, n_rows)`` for each sample of ``adata``, on the device its fragments lie on."""
+    answers = []
+    for part in attached(adata):
+        bk = backend_of(part.fragments.start)
+        answers.append(question(bk, counts.sample_rows(bk, part.fragments, part.row_of_cell), adata.n_obs))
+    return answers
+
+
+def on_host(answers: list[Any]) -> np.ndarray:
+    """Sum of array answers, on the host."""
+    return sum(backend_of(a).to_host(a) for a in answers)
+
+
+def matrix(adata: AnnData, question: Callable[[Backend, counts.Sample, int], Any], n_columns: int) -> Any:
+    """One CSR from the Csr answers of all samples: int32 on a CPU, float32 on a GPU."""
+    answers = each_sample(adata, question)
+    bk = backend_of(answers[0].indptr)
+    return counts.add_rows(bk, answers, (adata.n_obs, n_columns))

@@ -1,0 +1,276 @@
+"""Text files, however compressed, as blocks of whole lines.
+
+BGZF (what bgzip and 10x write) is inflated block by block in threads; other gzip files, of one or many members,
+in one stream. Checksums are verified, and a broken file is refused with the byte offset of the damage. The
+decompressed text is never held whole.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from gpuatac import check
+from gpuatac.errors import FileFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
+    from pathlib import Path
+
+BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+HEAD_ROOM = 1 << 16  # bytes before the inflated text, where the rest of the last line is put
+_OTHER = {
+    b"BAM\x01": "an uncompressed BAM file",
+    b"PAR1": "a Parquet file",
+    b"\x89HDF": "an HDF5 file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zX": "an xz file",
+    b"PK\x03\x04": "a zip archive",
+}
+_RECOMPRESS = "decompress the file and compress it with bgzip or gzip"
+
+
+def detect(path: Path) -> str:
+    """"bgzf", "gzip" or "plain", from the first bytes; an empty file or another format raises."""
+    check.existing_file(path, "file")
+    if path.is_dir():
+        raise FileFormatError(path, "a folder", "a text file, plain or gzip", "give the file itself")
+    with path.open("rb") as handle:
+        head = handle.read(18)
+    if not head:
+        raise FileFormatError(path, "an empty file", "at least one line", "check how the file was made", line=1)
+    for magic, what in _OTHER.items():
+        if head.startswith(magic):
+            raise FileFormatError(path, what, "text, plain or gzip (bgzip)", _RECOMPRESS, offset=0)
+    if head[:2] != b"\x1f\x8b":
+        return "plain"
+    return "bgzf" if _is_bgzf(head) else "gzip"
+
+
+def _is_bgzf(head: bytes) -> bool:
+    return len(head) >= 18 and head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC"
+
+
+def _bgzf_groups(path: Path, handle: BinaryIO, target: int) -> Iterator[tuple[int, list[bytes], int]]:
+    """(file offset, compressed blocks, inflated size) of runs of blocks that inflate to about ``target``."""
+    size = path.stat().st_size
+    handle.seek(max(0, size - len(BGZF_EOF)))
+    if handle.read() != BGZF_EOF:
+        raise FileFormatError(
+            path, "no BGZF end marker", "a complete BGZF file",
+            "the file was cut off: fetch it again, or, if it is known to be whole, rewrite it with bgzip", offset=size,
+        )
+    handle.seek(0)
+    buffer, base, pos = b"", 0, 0
+    blocks: list[bytes] = []
+    first, total = 0, 0
+    while True:
+        if len(buffer) - pos < (1 << 16):
+            base, buffer, pos = base + pos, buffer[pos:] + handle.read(4 << 20), 0
+        if pos >= len(buffer):
+            break
+        offset = base + pos
+        head = buffer[pos : pos + 18]
+        if not _is_bgzf(head):
+            raise FileFormatError(
+                path, "bytes that are no BGZF block", "BGZF blocks to the end of the file",
+                "the file is damaged or mixes compressions: fetch it again or rewrite it with zcat and bgzip",
+                offset=offset,
+            )
+        length = int.from_bytes(head[16:18], "little") + 1
+        block = buffer[pos : pos + length]
+        if len(block) < length or length < 26:
+            raise FileFormatError(
+                path, f"a BGZF block of {length} bytes with {len(block)} left", "complete blocks",
+                "the file was cut off or damaged: fetch it again", offset=offset,
+            )
+        inflated = int.from_bytes(block[-4:], "little")
+        if inflated > 1 << 16:
+            raise FileFormatError(
+                path, f"a BGZF block of {inflated} inflated bytes", "at most 65,536", "the file is damaged: fetch it again",
+                offset=offset,
+            )
+        if not blocks:
+            first = offset
+        blocks.append(block)
+        total += inflated
+        pos += length
+        if total >= target:
+            yield first, blocks, total
+            blocks, total = [], 0
+    if blocks:
+        yield first, blocks, total
+
+
+def _inflate_group(path: Path, first: int, blocks: list[bytes], total: int) -> np.ndarray:
+    from isal import igzip_lib
+
+    out = np.empty(HEAD_ROOM + total, np.uint8)
+    view = memoryview(out)
+    at, offset = HEAD_ROOM, first
+    for block in blocks:
+        size = int.from_bytes(block[-4:], "little")
+        try:
+            text = igzip_lib.decompress(block, igzip_lib.DECOMP_GZIP, 15, max(size, 1)) if size else b""
+        except igzip_lib.error as err:
+            raise FileFormatError(
+                path, f"a BGZF block that does not inflate ({err})", "intact blocks", "the file is damaged: fetch it again",
+                offset=offset,
+            ) from err
+        if len(text) != size:
+            raise FileFormatError(
+                path, f"a BGZF block of {len(text)} bytes that says {size}", "intact blocks",
+                "the file is damaged: fetch it again", offset=offset,
+            )
+        view[at : at + size] = text
+        at += size
+        offset += len(block)
+    return out
+
+
+def _bgzf_chunks(path: Path, target: int, pool: ThreadPoolExecutor, window: int, advance: Callable[[int], None]
+                 ) -> Iterator[np.ndarray]:
+    pending: deque = deque()
+    with path.open("rb") as handle:
+        for first, blocks, total in _bgzf_groups(path, handle, target):
+            n_bytes = sum(map(len, blocks))
+            pending.append((n_bytes, pool.submit(_inflate_group, path, first, blocks, total)))
+            if len(pending) > window:
+                n_bytes, future = pending.popleft()
+                yield future.result()
+                advance(n_bytes)
+        while pending:
+            n_bytes, future = pending.popleft()
+            yield future.result()
+            advance(n_bytes)
+
+
+def _gather(pieces: list[bytes]) -> np.ndarray:
+    out = np.empty(HEAD_ROOM + sum(map(len, pieces)), np.uint8)
+    at = HEAD_ROOM
+    for piece in pieces:
+        out[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+        at += len(piece)
+    return out
+
+
+def _gzip_pieces(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
+    """Inflated pieces of a gzip file of any number of members; zero padding after a member is allowed."""
+    from isal import isal_zlib
+
+    step = 1 << 20
+    read = 0
+    with path.open("rb") as handle:
+        inflater, member, data = isal_zlib.decompressobj(wbits=31), 0, b""
+        started = False
+        while True:
+            if not data:
+                data = handle.read(step)
+                if not data:
+                    break
+                read += len(data)
+                advance(len(data))
+            if not started:
+                data = data.lstrip(b"\0") if member else data
+                if not data:
+                    continue
+                member_at = read - len(data)
+                if len(data) < 2:
+                    data += handle.read(step)
+                    read = member_at + len(data)
+                if data[:2] != b"\x1f\x8b":
+                    raise FileFormatError(
+                        path, "bytes after the end of the gzip data", "gzip members one after another",
+                        "the file is damaged: fetch it again or cut the rest off", offset=member_at,
+                    )
+                started = True
+            try:
+                piece = inflater.decompress(data)
+            except isal_zlib.error as err:
+                raise FileFormatError(
+                    path, f"gzip data that do not inflate ({err})", "an intact gzip file",
+                    "the file is damaged: fetch it again", offset=read - len(data),
+                ) from err
+            if piece:
+                yield piece
+            if inflater.eof:
+                data, started, member = inflater.unused_data, False, member + 1
+                inflater = isal_zlib.decompressobj(wbits=31)
+            else:
+                data = b""
+        if started:
+            raise FileFormatError(
+                path, "the end of the file within a gzip member", "a complete gzip file",
+                "the file was cut off: fetch it again", offset=read,
+            )
+
+
+def _plain_pieces(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
+    with path.open("rb") as handle:
+        while piece := handle.read(1 << 20):
+            advance(len(piece))
+            yield piece
+
+
+def _piece_chunks(pieces: Iterator[bytes], target: int) -> Iterator[np.ndarray]:
+    held: list[bytes] = []
+    total = 0
+    for piece in pieces:
+        held.append(piece)
+        total += len(piece)
+        if total >= target:
+            yield _gather(held)
+            held, total = [], 0
+    if held:
+        yield _gather(held)
+
+
+def line_blocks(
+    path: Path,
+    pool: ThreadPoolExecutor,
+    *,
+    block_bytes: int = 16 << 20,
+    window: int = 2,
+    advance: Callable[[int], None] = lambda _n: None,
+) -> Iterator[np.ndarray]:
+    """The decompressed text as uint8 arrays of whole lines; only the last may lack its newline.
+
+    ``advance`` is called with the compressed bytes done; ``window`` groups of blocks are inflated ahead.
+    """
+    kind = detect(path)
+    if kind == "bgzf":
+        chunks = _bgzf_chunks(path, block_bytes, pool, window, advance)
+    else:
+        pieces = _gzip_pieces(path, advance) if kind == "gzip" else _plain_pieces(path, advance)
+        chunks = _piece_chunks(pieces, block_bytes)
+    carry = np.empty(0, np.uint8)
+    for chunk in chunks:
+        cut = _after_last_newline(chunk)
+        if cut == HEAD_ROOM:  # no newline at all
+            carry = np.concatenate([carry, chunk[HEAD_ROOM:]])
+            continue
+        n = carry.size
+        if n <= HEAD_ROOM:
+            chunk[HEAD_ROOM - n : HEAD_ROOM] = carry
+            yield chunk[HEAD_ROOM - n : cut]
+        else:
+            yield np.concatenate([carry, chunk[HEAD_ROOM:cut]])
+        carry = chunk[cut:].copy()
+    if carry.size:
+        yield carry
+
+
+def _after_last_newline(chunk: np.ndarray) -> int:
+    """Index after the last newline, or HEAD_ROOM when there is none."""
+    stop = chunk.size
+    while stop > HEAD_ROOM:
+        low = max(HEAD_ROOM, stop - 4096)
+        hits = np.flatnonzero(chunk[low:stop] == 10)
+        if hits.size:
+            return low + int(hits[-1]) + 1
+        stop = low
+    return HEAD_ROOM

@@ -1,0 +1,18 @@
+"""Figures of stored results; each function returns a matplotlib ``Figure`` and computes no result."""
+
+from gpuatac.pl._doublets import doublet_scores
+from gpuatac.pl._embedding import embedding, umap
+from gpuatac.pl._qc import frag_size_distr, knee, qc, tss_profile, tsse
+from gpuatac.pl._spectral import spectral_eigenvalues
+
+__all__ = [
+    "doublet_scores",
+    "embedding",
+    "frag_size_distr",
+    "knee",
+    "qc",
+    "spectral_eigenvalues",
+    "tss_profile",
+    "tsse",
+    "umap",
+]

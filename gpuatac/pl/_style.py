@@ -1,0 +1,185 @@
+"""One look for every figure: fonts, lines, colours, number formats, and how a figure is made and saved."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from gpuatac.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+
+SUFFIXES = (".png", ".pdf", ".svg")
+DPI = 300
+RASTERIZE_ABOVE = 2_000  # points; more than these make a PDF heavy
+
+#: Okabe and Ito's six colours, then each next the one farthest (OKLab) from all before it, to normal eyes and
+#: as protanopes and deuteranopes see it (Machado 2009).
+PALETTE = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5A1E00", "#2D0096",
+    "#5AF0A5", "#690FFF", "#A5005A", "#8778FF", "#5A005A", "#874B00", "#96B487", "#B4D2FF",
+    "#D200B4", "#D2D200", "#005A69", "#000FD2", "#00D2C3", "#FF2D69", "#4B3C87", "#964B96",
+    "#0F3C2D", "#C33C4B", "#F01EF0", "#FFC378", "#96E1D2", "#78003C", "#FF694B", "#FF87FF",
+    "#5A5AD2", "#FF96A5", "#8796C3", "#3C784B", "#8700A5", "#4B87D2", "#2D8787", "#871E00",
+)  # fmt: skip
+BLUE, ORANGE, GREEN, RED = PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[5]
+GREY, LIGHT, DARK = "#8C8C8C", "#D4D4D4", "#333333"
+SEQUENTIAL = mpl.colormaps["viridis"]
+DENSITY = mpl.colormaps["cividis"]
+
+RC = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 5,
+    "axes.labelsize": 8,
+    "axes.labelpad": 3,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": DARK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "axes.axisbelow": True,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "xtick.color": DARK,
+    "ytick.color": DARK,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "lines.linewidth": 1.0,
+    "patch.linewidth": 0.6,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 1.2,
+    "legend.handletextpad": 0.5,
+    "legend.borderaxespad": 0.3,
+    "figure.dpi": 150,
+    "figure.facecolor": "white",
+    "savefig.dpi": DPI,
+    "savefig.facecolor": "white",
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+}
+
+
+class StyledFigure(Figure):
+    """A Figure that is always saved in our style, and shows itself in a notebook without pyplot."""
+
+    def savefig(self, fname: Any, **kwargs: Any) -> None:
+        """As ``Figure.savefig``, with text kept as text in PDF and SVG and 300 dpi."""
+        with mpl.rc_context(RC):
+            super().savefig(fname, **kwargs)
+
+    def _repr_png_(self) -> bytes:
+        from io import BytesIO
+
+        image = BytesIO()
+        self.savefig(image, format="png", dpi=150)
+        return image.getvalue()
+
+
+@contextmanager
+def canvas(save: str | Path | None, figsize: tuple[float, float]) -> Iterator[StyledFigure]:
+    """A figure to draw on, in inches; it is saved when the block ends without an error."""
+    path = None if save is None else Path(save)
+    if path is not None and path.suffix.lower() not in SUFFIXES:
+        msg = f"save must end in .png, .pdf or .svg, got {str(save)!r}; change the suffix."
+        raise InputError(msg)
+    if path is not None and not path.parent.is_dir():
+        msg = f"save needs a folder that exists, got {str(path.parent)!r}; make it first."
+        raise InputError(msg)
+    if len(figsize) != 2 or not min(figsize) > 0:
+        msg = f"figsize must be (width, height) in inches, both positive, got {figsize!r}."
+        raise InputError(msg)
+    with mpl.rc_context(RC):
+        figure = StyledFigure(figsize=figsize, layout="constrained")
+        yield figure
+        if path is not None:
+            figure.savefig(path)
+
+
+def colors_of(n: int) -> list[str]:
+    """n colours; those beyond the palette repeat it."""
+    return [PALETTE[i % len(PALETTE)] for i in range(n)]
+
+
+def _number(value: float, _: int | None = None) -> str:
+    text = f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def thousands(axis: Any) -> None:
+    """Tick labels as 1,000 and 0.5, on a linear or logarithmic axis (labels at powers of ten)."""
+    axis.set_major_formatter(FuncFormatter(_number))
+    if axis.get_scale() == "log":
+        lo, hi = axis.get_view_interval()
+        if hi / max(lo, 1e-300) < 30:  # so narrow that powers of ten alone would leave one label
+            axis.get_major_locator().set_params(subs=(1, 2, 5))
+            axis.set_minor_locator(NullLocator())
+        axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+
+
+def density(x: np.ndarray, y: np.ndarray, *, bins: int = 128) -> np.ndarray:
+    """Cube root of the point density at each point, 0 to 1: a smoothed 2-D histogram, O(n + bins^2).
+
+    The root lets a sparse group of cells show its own shape beside a dense heap of empty droplets.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    if len(x) == 0:
+        return np.zeros(0)
+
+    def cell(v: np.ndarray) -> np.ndarray:
+        span = np.ptp(v) or 1.0
+        return np.minimum((v - v.min()) / span * bins, bins - 1).astype(np.intp)
+
+    ix, iy = cell(x), cell(y)
+    grid = gaussian_filter(
+        np.bincount(ix * bins + iy, minlength=bins * bins).reshape(bins, bins).astype(float), 2.5
+    )
+    found = grid[ix, iy]
+    return np.cbrt(found / found.max())
+
+
+def points(ax: Axes, x: np.ndarray, y: np.ndarray, *, size: float | None = None, **kwargs: Any) -> Any:
+    """A scatter whose point area (pt^2) follows the number of points, rasterised when there are many."""
+    if size is None:
+        size = float(np.clip(4_000 / max(len(x), 1), 0.3, 6))
+    return ax.scatter(x, y, s=size, linewidths=0, rasterized=len(x) > RASTERIZE_ABOVE, **kwargs)
+
+
+def note(ax: Axes, text: str, *, x: float = 0.97, y: float = 0.97) -> None:
+    """A few words in a corner of the axes, on a white ground so that lines under them stay readable."""
+    ax.text(
+        x,
+        y,
+        text,
+        transform=ax.transAxes,
+        ha="right" if x > 0.5 else "left",
+        va="top" if y > 0.5 else "bottom",
+        fontsize=7,
+        linespacing=1.25,
+        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5},
+    )

@@ -1,0 +1,234 @@
+"""Fragment files to an AnnData with per-cell totals."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gpuatac import check, slots
+from gpuatac.backend import resolve
+from gpuatac.core import counts, qc
+from gpuatac.errors import InputError
+from gpuatac.fragments import ReadSummary
+from gpuatac.genome import MITO_NAMES, Genome
+from gpuatac.io import attach
+from gpuatac.io.fragments_text import read_fragments, stem_of
+from gpuatac.io.store import is_store, open_fragments, write_fragments
+from gpuatac.provenance import records
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from anndata import AnnData
+
+    from gpuatac.backend import Device
+    from gpuatac.fragments import Fragments
+
+
+@records("pp.import_fragments")
+def import_fragments(
+    fragment_file: str | Path | Sequence[str | Path],
+    genome: Genome,
+    *,
+    sample: str | Sequence[str] | None = None,
+    min_num_fragments: int = 200,
+    whitelist: str | Path | Iterable[str] | None = None,
+    out: str | Path | None = None,
+    chrM: Collection[str] = MITO_NAMES,  # noqa: N803 - SnapATAC2's name
+    device: Device = "auto",
+    force: bool = False,
+) -> AnnData:
+    """Read fragment files into an AnnData of cells with their totals.
+
+    Reads   fragment_file: see ``io.read_fragments`` for the formats; a Parquet data set that
+            ``io.write_fragments`` wrote, a BAM file and an .h5ad of SnapATAC2 are read as well.
+    Writes  obs["n_fragment"]: int64, rows not on the mitochondrial chromosome; obs["frac_dup"]: float64,
+            1 - rows / sum of copies; obs["frac_mito"]: float64, mitochondrial rows / rows;
+            uns["fragments"], uns["genome"], uns["read_summary"] (JSON by sample; every line is accounted for).
+            With several files: obs["sample"], obs["barcode"]. X is empty.
+
+    Cells are in byte order of their barcodes, samples one after the other.
+
+    Parameters
+    ----------
+    fragment_file
+        One file or several.
+    genome
+        Chromosome sizes, see ``io.read_genome``.
+    sample
+        Sample name or names; by default the files' stems. Several samples get obs names ``sample#barcode``.
+    min_num_fragments
+        Barcodes with fewer fragments outside the mitochondrial chromosome are left out (a bulk sample never is).
+    whitelist
+        Barcodes to keep: a file or an iterable; None keeps all.
+    out
+        Folder for the Parquet data sets ``<sample>.fragments``; None keeps the columns in memory only, and reads
+        the file again when they are needed in a later session.
+    chrM
+        Names of the mitochondrial chromosome.
+    device
+        Where the columns lie: "auto", "cpu" or "gpu".
+    force
+        Replace data sets that exist in ``out``.
+
+    Returns
+    -------
+    AnnData
+        n_cells x 0.
+
+    Raises
+    ------
+    FileFormatError
+        For a bad line (with its number) or broken compression (with the byte offset).
+    InputError
+        For sample names that do not fit the files.
+
+    Examples
+    --------
+    >>> import gpuatac as ga, pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "pbmc.tsv"
+    >>> _ = file.write_text("chr1\\t100\\t300\\tAAAC-1\\t2\\nchr1\\t150\\t250\\tAAAG-1\\t1\\n")
+    >>> adata = ga.pp.import_fragments(file, ga.Genome.builtin("hg38"), min_num_fragments=1, device="cpu")
+    >>> adata.obs["n_fragment"].to_dict()
+    {'AAAC-1': 1, 'AAAG-1': 1}
+    """
+    import anndata as ad
+
+    files = [Path(f) for f in ([fragment_file] if isinstance(fragment_file, str | Path) else fragment_file)]
+    check.integer("min_num_fragments", min_num_fragments, 0)
+    names = sample_names(files, sample)
+    bk = resolve(device)
+    if out is not None:
+        for name in names:
+            check.may_write(_store_path(Path(out), name), force=force, remedy="pass force=True (--force) to replace it")
+    if whitelist is not None and not isinstance(whitelist, str | Path):
+        whitelist = list(whitelist)
+    tables, record_list, summaries = [], [], {}
+    for file, name in zip(files, names, strict=True):
+        fragments = load_source(
+            file, genome, sample=name, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chrM, device=bk.name
+        )
+        place = file
+        if out is not None:
+            place = write_fragments(fragments, _store_path(Path(out), name), force=force)
+        record = attach.describe(place, fragments, sample=name, device=bk.name)
+        attach.remember(attach.cache_key(place, record), fragments)
+        tables.append(_cell_table(bk, fragments, genome.mito_codes(chrM), name))
+        record_list.append(record)
+        summaries[name] = json.dumps(asdict(fragments.summary))
+    obs = pd.concat(tables)
+    if len(names) > 1:
+        obs.index = pd.Index(obs[slots.SAMPLE].astype(str) + "#" + obs.index, dtype=object)
+        obs[slots.SAMPLE] = pd.Categorical(obs[slots.SAMPLE], categories=names)
+    else:
+        obs = obs.drop(columns=[slots.SAMPLE, slots.BARCODE])
+    adata = ad.AnnData(X=None, obs=obs, var=pd.DataFrame(index=pd.Index([], dtype=object)))
+    attach.set_records(adata, record_list)
+    attach.set_genome(adata, genome)
+    adata.uns[slots.READ_SUMMARY] = summaries
+    return adata
+
+
+def sample_names(files: list[Path], sample: str | Sequence[str] | None) -> list[str]:
+    """One name for each file, checked."""
+    if not files:
+        msg = "fragment_file names no file; give at least one."
+        raise InputError(msg)
+    if sample is None:
+        names = [stem_of(f) for f in files]
+    else:
+        names = [sample] if isinstance(sample, str) else list(sample)
+    if len(names) != len(files):
+        msg = f"{len(names)} sample names for {len(files)} files; give one name for each file."
+        raise InputError(msg)
+    repeated = [n for n, k in Counter(names).items() if k > 1]
+    if repeated:
+        msg = f"sample names must differ, got {', '.join(map(repr, repeated))} more than once; pass sample=[...] (--names)."
+        raise InputError(msg)
+    bad = [n for n in names if not n or any(c in n for c in "/\\#\0") or n.startswith(".")]
+    if bad:
+        msg = f"sample names must not be empty, start with '.' or hold '/', '\\' or '#', got {bad[0]!r}; choose others."
+        raise InputError(msg)
+    return names
+
+
+def _store_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.fragments"
+
+
+def load_source(file: Path, genome: Genome, *, sample: str, min_num_fragments: int, whitelist: Any, chr_m: Collection[str],
+                device: Any) -> Fragments:
+    """Fragments from whatever kind of source ``file`` is."""
+    check.existing_file(file, "fragment file")
+    if file.is_dir() and is_store(file):
+        return select_barcodes(open_fragments(file, device=device), min_num_fragments, whitelist, chr_m)
+    with file.open("rb") as handle:
+        head = handle.read(4) if file.is_file() else b""
+    if head == b"\x89HDF":
+        from gpuatac.io.snapatac import read_snapatac2_fragments
+
+        return select_barcodes(read_snapatac2_fragments(file, genome).on(resolve(device)), min_num_fragments, whitelist, chr_m)
+    if is_bam(file):
+        from gpuatac.io.bam import read_bam_fragments
+
+        return select_barcodes(read_bam_fragments(file, genome).on(resolve(device)), min_num_fragments, whitelist, chr_m)
+    return read_fragments(
+        file, genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chrM=chr_m, device=device, bulk_name=sample
+    )
+
+
+def is_bam(file: Path) -> bool:
+    """Whether the file inflates to the BAM magic."""
+    import zlib
+
+    with file.open("rb") as handle:
+        head = handle.read(65536)
+    if head[:2] != b"\x1f\x8b":
+        return False
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, 4) == b"BAM\x01"
+    except zlib.error:
+        return False
+
+
+def select_barcodes(fragments: Fragments, min_num_fragments: int, whitelist: Any, chr_m: Collection[str]) -> Fragments:
+    """Apply whitelist and threshold to fragments that were read already."""
+    from gpuatac.io.fragments_text import reassemble
+
+    return reassemble(fragments, min_num_fragments=min_num_fragments, whitelist=whitelist, chrM=chr_m)
+
+
+def _cell_table(bk: Any, fragments: Fragments, mito_codes: list[int], name: str) -> pd.DataFrame:
+    n = fragments.n_cells
+    sample = counts.sample_rows(bk, fragments, np.arange(n, dtype=np.int32))
+    totals = counts.cell_totals(bk, sample, n, mito_codes=mito_codes)
+    return pd.DataFrame(
+        {
+            slots.N_FRAGMENT: totals.rows - totals.mito_rows,
+            slots.FRAC_DUP: qc.frac_dup(totals),
+            slots.FRAC_MITO: qc.frac_mito(totals),
+            slots.SAMPLE: name,
+            slots.BARCODE: fragments.barcodes,
+        },
+        index=pd.Index(fragments.barcodes, dtype=object),
+    )
+
+
+def read_summaries(adata: AnnData) -> dict[str, ReadSummary]:
+    """What the reader kept and dropped, by sample.
+
+    Reads   adata.uns["read_summary"].
+
+    Examples
+    --------
+    >>> import gpuatac as ga
+    >>> print(ga.pp.read_summaries(adata)["pbmc"].as_text())  # doctest: +SKIP
+    """
+    stored = slots.uns_of(adata, slots.READ_SUMMARY, writer="pp.import_fragments")
+    return {name: ReadSummary(**json.loads(str(text))) for name, text in stored.items()}

@@ -1,0 +1,160 @@
+"""What the GPU backend calls in CuPy and RAPIDS exists there, under the names that we pass. Needs the wheels,
+no GPU.
+
+Cython classes without a signature are held by the first lines of their sources' documentation or by their
+attributes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+
+import pytest
+
+pytestmark = [
+    pytest.mark.contract,
+    pytest.mark.filterwarnings("default"),
+]  # warnings of the wheels are not ours
+
+#: module:attribute -> keyword names that we pass
+CALLS = {
+    "cuvs.neighbors.brute_force:build": {"dataset", "metric"},
+    "cuvs.neighbors.brute_force:search": {"index", "queries", "k"},
+    "cuml.manifold:UMAP": {
+        "n_neighbors", "n_components", "min_dist", "spread", "n_epochs", "init", "random_state", "precomputed_knn",
+        "output_type",
+    },
+    "pylibcugraph:leiden": {
+        "resource_handle", "random_state", "graph", "max_level", "resolution", "theta", "do_expensive_check",
+    },
+    "rapids_singlecell.pp:harmony_integrate": {
+        "adata", "key", "basis", "adjusted_basis", "n_clusters", "max_iter_harmony", "theta", "sigma", "rng", "dtype",
+    },
+    "rmm:reinitialize": {"pool_allocator", "initial_pool_size", "devices"},
+    "rmm.statistics:enable_statistics": set(),
+    "rmm.statistics:get_statistics": set(),
+    "rmm.mr:get_current_device_resource": set(),
+    "cupy:argsort": {"axis", "kind"},
+    "cupy:searchsorted": {"side"},
+    "cupy:bincount": {"weights", "minlength"},
+    "cupy:cumsum": {"dtype"},
+    "cupy:ascontiguousarray": {"dtype"},
+    "cupy:take_along_axis": {"axis"},
+    "cupy:flatnonzero": set(),
+    "cupy:maximum": set(),
+    "cupy.linalg:eigh": set(),
+    "cupy.cuda:set_allocator": set(),
+    "cupy.cuda.runtime:memGetInfo": set(),
+    "cupy.cuda.runtime:getDevice": set(),
+}  # fmt: skip
+#: module:class without a signature -> attributes that we use
+CLASSES = {
+    "cupy:RawModule": {"get_function"},
+    "cupy:ndarray": {"tolist", "tobytes", "sort", "get", "flags"},
+    "cupyx.scipy.sparse:csr_matrix": {"get", "dot"},
+    "pylibcugraph:ResourceHandle": set(),
+    "pylibcugraph:GraphProperties": set(),
+    "pylibcugraph:SGGraph": set(),
+    "rmm.mr:CudaMemoryResource": set(),
+    "rmm.mr:PoolMemoryResource": {"pool_size"},
+    "rmm.mr:StatisticsResourceAdaptor": {"upstream_mr"},
+}
+
+
+def resolve(path: str):
+    module, _, attribute = path.partition(":")
+    top = module.partition(".")[0]
+    if importlib.util.find_spec(top) is None:
+        pytest.skip(f"{top} is not installed (it comes with gpuatac[cuda13])")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def keywords(callable_) -> set[str] | None:
+    try:
+        return set(inspect.signature(callable_).parameters)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_keyword_names_exist(path):
+    callable_ = resolve(path)
+    found = keywords(callable_)
+    if found is None or found <= {
+        "args",
+        "kwargs",
+    }:  # a C function or ufunc: that it is there is all one can see
+        assert callable(callable_)
+        return
+    missing = CALLS[path] - found
+    assert not missing, f"{path} has no {sorted(missing)}; it takes {sorted(found)}"
+
+
+@pytest.mark.parametrize("path", CLASSES)
+def test_class_has_what_we_use(path):
+    cls = resolve(path)
+    assert isinstance(cls, type)
+    missing = {name for name in CLASSES[path] if not hasattr(cls, name)}
+    assert not missing, f"{path} has no {sorted(missing)}"
+
+
+def test_graph_takes_csr_and_weights():
+    doc = resolve("pylibcugraph:SGGraph").__doc__
+    for name in ("src_or_offset_array", "dst_or_index_array", "weight_array", "store_transposed", "renumber"):
+        assert name in doc
+    assert "CSR: arrays represent offset_array and index_array" in doc
+
+
+def test_graph_properties_are_those_we_set():
+    properties = resolve("pylibcugraph:GraphProperties")(is_symmetric=True, is_multigraph=False)
+    assert properties.is_symmetric
+    assert not properties.is_multigraph
+
+
+def test_precomputed_neighbours_include_the_point_itself():
+    doc = " ".join(resolve("cuml.manifold:UMAP").__doc__.split())
+    assert "A tuple (indices, distances) of dense arrays" in doc
+    assert "Self references should be included" in doc
+
+
+def test_umap_accepts_our_arguments():
+    umap = resolve("cuml.manifold:UMAP")
+    umap(
+        n_neighbors=16, n_components=2, min_dist=0.3, spread=1.0, n_epochs=None, init="spectral", random_state=0,
+        precomputed_knn=None, output_type="cupy",
+    )  # fmt: skip
+    assert {"X"} <= keywords(umap.fit_transform)
+
+
+def test_leiden_returns_vertices_clusters_and_modularity():
+    assert (
+        "hierarchical clustering vertices, clusters and\nmodularity" in resolve("pylibcugraph:leiden").__doc__
+    )
+
+
+def test_argsort_of_cupy_is_stable():
+    assert "stable sorting" in resolve("cupy:argsort").__doc__
+
+
+def test_rmm_allocators_exist():
+    assert callable(resolve("rmm.allocators.cupy:rmm_cupy_allocator"))
+    resolve("rmm.allocators.torch:rmm_torch_allocator")  # None without a CUDA PyTorch
+
+
+def test_raw_module_takes_our_options():
+    module = resolve("cupy:RawModule")
+    from gpuatac.backend.gpu import launch
+
+    for file in launch.kernel_files():
+        module(code=launch.source(file), options=("-std=c++17",))  # compiled at get_function only
+
+
+def test_without_a_gpu_the_reason_is_said():
+    cupy = resolve("cupy:cuda")
+    if cupy.is_available():
+        pytest.skip("this machine has a GPU")
+    from gpuatac.backend import gpu_problem
+
+    assert "no CUDA device" in gpu_problem()

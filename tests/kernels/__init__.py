@@ -1,0 +1,1 @@
+"""Tests of the CUDA kernels and of the wrappers that call them."""

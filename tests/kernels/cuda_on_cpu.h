@@ -1,0 +1,221 @@
+// Runs the kernels of kernels/*.cu on a CPU, their source unchanged. For tests only; Linux with g++ or clang++.
+//
+// Every thread of a block is a fiber (ucontext). A fiber runs until it ends or waits at a barrier or a warp collective;
+// the scheduler then takes the next one, in the order that the test asks for: 0 forward, 1 backward, n >= 2 a shuffle
+// seeded with n, drawn anew for every block and every round. Blocks run one after another, in that order too, so a
+// __shared__ variable can be a plain static. Kernels that never wait run as simple loops ("direct").
+//
+// What this cannot show: races within one step, the memory model, the order of float atomics.
+#pragma once
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __shared__ static
+#define DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(cpu_cuda::block_memory)
+
+struct Index3 {
+    unsigned x = 0, y = 0, z = 0;
+};
+static Index3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace cpu_cuda {
+
+constexpr unsigned kWarp = 32;
+constexpr std::size_t kStackBytes = 64 * 1024;
+enum class State { ready, at_barrier, at_warp, done };
+
+struct Fiber {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack{new char[kStackBytes]};
+    State state = State::ready;
+    unsigned thread = 0;
+};
+
+static ucontext_t scheduler;
+static Fiber* running = nullptr;
+static const std::function<void()>* kernel = nullptr;
+static char* block_memory = nullptr;
+static std::vector<std::uint64_t> mailbox;  // one value per thread, for warp collectives
+static std::vector<std::unique_ptr<Fiber>> fibers;
+
+static void fiber_main() {
+    (*kernel)();
+    running->state = State::done;
+    swapcontext(&running->context, &scheduler);
+}
+
+static void pause_as(State state) {
+    if (!running) throw std::runtime_error("a kernel taken to be barrier-free waits for other threads");
+    Fiber* me = running;
+    me->state = state;
+    swapcontext(&me->context, &scheduler);
+    threadIdx.x = me->thread;
+}
+
+class Order {
+  public:
+    Order(unsigned n, int kind) : kind_(kind), random_(static_cast<unsigned>(kind)), items_(n) {
+        std::iota(items_.begin(), items_.end(), 0u);
+        if (kind_ == 1) std::reverse(items_.begin(), items_.end());
+    }
+    const std::vector<unsigned>& next() {
+        if (kind_ >= 2) std::shuffle(items_.begin(), items_.end(), random_);
+        return items_;
+    }
+
+  private:
+    int kind_;
+    std::mt19937 random_;
+    std::vector<unsigned> items_;
+};
+
+// Let go the warps all of whose living threads wait in a collective, then, if every thread waits there, the block.
+static bool release_waiting() {
+    const unsigned n = static_cast<unsigned>(fibers.size());
+    unsigned at_barrier = 0, done = 0;
+    bool released = false;
+    for (unsigned low = 0; low < n; low += kWarp) {
+        unsigned waiting = 0, ended = 0;
+        for (unsigned i = low; i < low + kWarp; i++) {
+            waiting += fibers[i]->state == State::at_warp;
+            ended += fibers[i]->state == State::done;
+            at_barrier += fibers[i]->state == State::at_barrier;
+        }
+        done += ended;
+        if (waiting && waiting + ended == kWarp) {
+            if (ended) throw std::runtime_error("a warp collective after a lane has ended");
+            for (unsigned i = low; i < low + kWarp; i++) fibers[i]->state = State::ready;
+            released = true;
+        }
+    }
+    if (released) return true;
+    if (done == n) return false;
+    if (at_barrier != n)
+        throw std::runtime_error("deadlock: " + std::to_string(at_barrier) + " of " + std::to_string(n) +
+                                 " threads reached the barrier");
+    for (auto& f : fibers) f->state = State::ready;
+    return true;
+}
+
+static void run_block_in_fibers(unsigned block, Order& order) {
+    while (fibers.size() < block) fibers.push_back(std::make_unique<Fiber>());
+    fibers.resize(block);
+    for (unsigned i = 0; i < block; i++) {
+        Fiber& f = *fibers[i];
+        f.state = State::ready;
+        f.thread = i;
+        getcontext(&f.context);
+        f.context.uc_stack.ss_sp = f.stack.get();
+        f.context.uc_stack.ss_size = kStackBytes;
+        f.context.uc_link = &scheduler;
+        makecontext(&f.context, fiber_main, 0);
+    }
+    do {
+        for (unsigned i : order.next()) {
+            if (fibers[i]->state != State::ready) continue;
+            running = fibers[i].get();
+            threadIdx.x = i;
+            swapcontext(&scheduler, &running->context);
+        }
+        running = nullptr;
+    } while (release_waiting());
+}
+
+// The whole launch; the message of what went wrong, or nullptr.
+static const char* launch(unsigned grid, unsigned block, std::size_t shared_bytes, int order, bool waits,
+                          const std::function<void()>& body) {
+    static std::string problem;
+    try {
+        if (!grid || !block || block % kWarp || block > 1024)
+            throw std::runtime_error("a grid of " + std::to_string(grid) + " x " + std::to_string(block));
+        std::unique_ptr<char[]> memory(new char[shared_bytes]);  // exact, so that AddressSanitizer sees its end
+        block_memory = memory.get();
+        kernel = &body;
+        mailbox.assign(block, 0);
+        gridDim.x = grid;
+        blockDim.x = block;
+        Order block_order(grid, order), thread_order(block, order);
+        for (unsigned b : block_order.next()) {
+            blockIdx.x = b;
+            std::memset(memory.get(), 0xCD, shared_bytes);
+            if (waits) {
+                run_block_in_fibers(block, thread_order);
+                continue;
+            }
+            for (unsigned t : thread_order.next()) {
+                threadIdx.x = t;
+                body();
+            }
+        }
+        return nullptr;
+    } catch (const std::exception& error) {
+        running = nullptr;
+        problem = error.what();
+        return problem.c_str();
+    }
+}
+
+template <class T, class Source>
+T exchange(T value, Source source_of) {
+    static_assert(sizeof(T) <= sizeof(std::uint64_t), "a warp exchanges at most 8 bytes");
+    const unsigned me = threadIdx.x, lane = me % kWarp, low = me - lane;
+    std::memcpy(&mailbox[me], &value, sizeof(T));
+    pause_as(State::at_warp);
+    const unsigned source = source_of(lane);
+    T received = value;
+    if (source < kWarp) std::memcpy(&received, &mailbox[low + source], sizeof(T));
+    pause_as(State::at_warp);
+    return received;
+}
+
+template <class T, class Change>
+T replace(T* place, Change change) {
+    const T before = *place;
+    *place = change(before);
+    return before;
+}
+
+}  // namespace cpu_cuda
+
+inline void __syncthreads() { cpu_cuda::pause_as(cpu_cuda::State::at_barrier); }
+inline void __syncwarp(unsigned = 0xffffffffu) { cpu_cuda::pause_as(cpu_cuda::State::at_warp); }
+template <class T>
+T __shfl_down_sync(unsigned, T value, unsigned step) {
+    return cpu_cuda::exchange(value, [=](unsigned lane) { return lane + step; });
+}
+inline unsigned __ballot_sync(unsigned, int vote) {
+    const unsigned me = threadIdx.x, low = me - me % cpu_cuda::kWarp;
+    cpu_cuda::mailbox[me] = vote != 0;
+    cpu_cuda::pause_as(cpu_cuda::State::at_warp);
+    unsigned votes = 0;
+    for (unsigned i = 0; i < cpu_cuda::kWarp; i++) votes |= static_cast<unsigned>(cpu_cuda::mailbox[low + i]) << i;
+    cpu_cuda::pause_as(cpu_cuda::State::at_warp);
+    return votes;
+}
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+
+// As in CUDA, both arguments have one type: a call that would not compile there does not compile here.
+template <class T>
+T atomicAdd(T* place, T value) {
+    return cpu_cuda::replace(place, [=](T before) { return static_cast<T>(before + value); });
+}
+template <class T>
+T atomicMin(T* place, T value) {
+    return cpu_cuda::replace(place, [=](T before) { return std::min(before, value); });
+}

@@ -1,0 +1,188 @@
+"""Every case through the GPU wrappers on NumPy arrays, with the kernels run on the CPU in three thread orders."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpuatac.backend.gpu import counting as gpu_counting
+from gpuatac.backend.gpu import launch
+from gpuatac.backend.gpu.parsing import Parsing, hash_bytes
+from gpuatac.backend.protocol import Csr
+from gpuatac.errors import InputError
+
+from . import oracle
+from .cases import CASES, NAMES, SIZES, dense_of, random_fragments, random_text, run
+from .cpu_run import CpuLauncher, CpuRunBackend, build
+
+VERBS = sorted({case.verb for case in CASES})
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_wrapper_and_kernels_agree_with_the_oracle(bk, verb):
+    for case in (c for c in CASES if c.verb == verb):
+        try:
+            run(bk, case)
+        except Exception as error:
+            error.add_note(f"case: {case}")
+            raise
+
+
+def test_the_cases_launch_every_kernel(library):
+    launcher = CpuLauncher(library)
+    bk = CpuRunBackend(launcher)
+    for case in CASES:
+        run(bk, case)
+    assert set(launcher.launched) == set(launch.kernels())
+
+
+@pytest.mark.parametrize(("block", "max_blocks"), [(32, 1), (96, 2), (256, 50), (1024, 1)])
+def test_results_do_not_depend_on_the_launch_geometry(library, block, max_blocks):
+    bk = CpuRunBackend(CpuLauncher(library, order=5, block=block, max_blocks=max_blocks))
+    for case in CASES:
+        if "random" in case.name:
+            run(bk, case)
+
+
+@pytest.mark.parametrize("hash_mask", [0, 0b11, 0xFF])
+def test_barcodes_with_equal_hashes_stay_apart(library, hash_mask):
+    bk = CpuRunBackend(CpuLauncher(library, order=3), hash_mask=hash_mask)
+    for case in CASES:
+        if case.verb == "parse_block" and (
+            "random" in case.name or "alike" in case.name or "unknown" in case.name
+        ):
+            run(bk, case)
+
+
+@pytest.mark.parametrize("chunk", [1, 37, 400])
+def test_counting_in_parts_gives_the_same_matrix(library, chunk):
+    bk = CpuRunBackend(CpuLauncher(library), chunk=chunk)
+    for case in CASES:
+        if case.verb in ("tile_counts", "region_counts") and case.name.startswith(
+            ("random", "duplicates", "none")
+        ):
+            run(bk, case)
+
+
+def test_hash_on_the_host_is_the_hash_of_the_kernel(library):
+    launcher = CpuLauncher(library)
+    text = b"chr1\t1\t2\tACGTACGT-1\nchr1\t1\t2\t~ \n"
+    place = [argument.name for argument in launch.kernels()["parse_lines"].arguments].index("hash")
+    seen = {}
+
+    def spy(name, n_threads, *values, shared_bytes=0):
+        launcher(name, n_threads, *values, shared_bytes=shared_bytes)
+        if name == "parse_lines":
+            seen["hash"] = values[place]
+
+    Parsing(np, spy).parse_block(np.frombuffer(text, np.uint8), NAMES, np.arange(4), SIZES, bulk=False)
+    assert seen["hash"].tolist() == [hash_bytes(b"ACGTACGT-1"), hash_bytes(b"~ ")]
+
+
+def test_tile_counts_sum_to_twice_the_fragments(bk):
+    start, end, row = random_fragments(21)
+    counts = bk.counting.tile_counts(start, end, row, n_rows=7, bin_size=100, n_bins=50, strategy="insertion")
+    assert counts.data.sum() == 2 * (row >= 0).sum()
+
+
+def test_keys_beyond_2_to_the_31_reach_their_row_and_column(bk):
+    n_rows, n_bins = 3_000_000, 2_000_000
+    start = np.array([0, 1_999_999_990], np.int32)
+    row = np.array([n_rows - 1, n_rows - 1], np.int32)
+    counts = bk.counting.tile_counts(
+        start, start + 5, row, n_rows=n_rows, bin_size=1_000, n_bins=n_bins, strategy="fragment"
+    )
+    assert counts.indptr[[0, n_rows - 1, n_rows]].tolist() == [0, 0, 2]
+    assert counts.indices.tolist() == [0, 1_999_999]
+
+
+def test_text_positions_beyond_2_to_the_31_are_read(library):
+    line = b"chr1\t10\t20\tAAAC-1\t3\n"
+    at = 2**31 + 100
+    text = np.zeros(at + len(line), np.uint8)  # the system hands out pages as they are touched
+    text[0] = ord("#")  # all before the last line is one comment
+    text[at:] = np.frombuffer(line, np.uint8)
+    parsing = Parsing(np, CpuLauncher(library))
+    parsing.line_ends = lambda _: np.array([at - 1, at + len(line) - 1], np.int64)
+    found = parsing.parse_block(text, NAMES, np.arange(4), SIZES, bulk=False)
+    assert found.barcodes == [b"AAAC-1"]
+    assert (found.start.tolist(), found.end.tolist(), found.count.tolist()) == ([10], [20], [3])
+    assert found.dropped.tolist() == [0, 1, 0, 0, 0, 0]
+
+
+def test_a_count_that_float32_cannot_hold_is_refused(library, monkeypatch):
+    monkeypatch.setattr(gpu_counting, "MAX_COUNT", 3)
+    bk = CpuRunBackend(CpuLauncher(library))
+    columns = (np.zeros(4, np.int32), np.full(4, 9, np.int32), np.zeros(4, np.int32))
+    with pytest.raises(InputError, match="a matrix entry counts 4"):
+        bk.counting.tile_counts(*columns, n_rows=1, bin_size=10, n_bins=1, strategy="fragment")
+
+
+def test_a_join_wider_than_int32_is_refused(library):
+    bk = CpuRunBackend(CpuLauncher(library))
+    empty = Csr(np.zeros(2, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+    with pytest.raises(InputError, match="at most 2\\^31 - 1"):
+        bk.counting.hstack([empty, empty], [2**30, 2**30])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((np.zeros(2, np.int64), None, 2, np.zeros(1, np.int64)), "row_sums, argument row: got int64 array"),
+        ((np.zeros(4, np.int32)[::2], None, 2, np.zeros(1, np.int64)), "row_sums, argument row"),
+        ((np.zeros(2, np.int32), None, 2.0, np.zeros(1, np.int64)), "argument n: got float"),
+        ((np.zeros(2, np.int32), None, 2), "takes 4 arguments, got 3"),
+        ((np.zeros(2, np.int32), None, 2, np.zeros(1, np.float64)), "argument sums: got float64 array"),
+    ],
+)
+def test_a_wrong_argument_is_refused_by_name(values, message):
+    with pytest.raises(TypeError, match=message):
+        launch.kernels()["row_sums"].check(values)
+
+
+def test_max_over_groups_of_a_tile_matrix(bk):
+    start, end, row = random_fragments(22)
+    tiles = bk.counting.tile_counts(start, end, row, n_rows=7, bin_size=50, n_bins=100, strategy="insertion")
+    group = np.random.default_rng(23).integers(0, 6, 100).astype(np.int32)
+    found = bk.counting.max_over_groups(tiles, group, n_groups=6)
+    dense = oracle.tile_counts(start, end, row, n_rows=7, bin_size=50, n_bins=100, strategy="insertion")
+    np.testing.assert_array_equal(dense_of(bk, found, 6), oracle.max_over_groups(dense, group, n_groups=6))
+
+
+def test_line_ends_at_every_place_of_a_tile(bk):
+    for n in (1, 31, 32, 33, 1_023, 1_024, 1_025, 4_000):
+        text = np.full(n, ord("x"), np.uint8)
+        text[:: max(1, n // 7)] = ord("\n")
+        text[-1] = ord("\n")
+        np.testing.assert_array_equal(bk.parsing.line_ends(text), oracle.line_ends(text.tobytes()))
+    text = np.frombuffer(random_text(24, 200), np.uint8)
+    for offset in range(5):  # a block of text may begin anywhere in memory
+        part = text[offset:]
+        np.testing.assert_array_equal(bk.parsing.line_ends(part), oracle.line_ends(part.tobytes()))
+
+
+def test_the_kernels_run_clean_under_address_sanitizer(build_folder):
+    """The same cases with every access and every signed sum checked, in a process of its own."""
+    runtime = Path(
+        subprocess.run(
+            ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    )
+    if not runtime.is_absolute():
+        pytest.skip("the C++ compiler has no AddressSanitizer")
+    library = build(build_folder, sanitize=True)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "kernels.sanitized", str(library)], capture_output=True, text=True, check=False,
+        env={
+            **os.environ, "LD_PRELOAD": str(runtime.resolve()), "PYTHONPATH": f"{root / 'tests'}:{root}",
+            "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0", "OPENBLAS_NUM_THREADS": "1",
+        },
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.split()[-2:] == ["runs", "clean"]

@@ -1,0 +1,128 @@
+"""The kernel sources: they compile for every GPU we name, and say what STYLE asks of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from gpuatac.backend.gpu import launch
+from gpuatac.backend.protocol import STRATEGIES
+
+from .cpu_run import waiting_kernels
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+HEADINGS = ("Inputs", "Traffic", "Order", "Overflow", "Oracle", "Bandwidth")
+
+
+@pytest.fixture(scope="module")
+def compile_to_cubin():
+    missing = [m for m in ("cuda.core", "cuda.bindings.nvrtc") if _missing(m)]
+    if missing:
+        pytest.skip(f"NVRTC is not installed ({', '.join(missing)} missing): pip install 'gpuatac[dev]'")
+    from cuda.core import Program, ProgramOptions
+
+    def compile_file(file: str, arch: str) -> bytes:
+        options = ProgramOptions(arch=arch, std="c++17", name=f"{file}.cu")
+        return bytes(Program(launch.source(file), "c++", options).compile("cubin").code)
+
+    return compile_file
+
+
+def _missing(module: str) -> bool:
+    parts = module.split(".")
+    names = (".".join(parts[: i + 1]) for i in range(len(parts)))
+    return any(importlib.util.find_spec(name) is None for name in names)
+
+
+@pytest.mark.parametrize("file", launch.kernel_files())
+def test_kernel_file_compiles_for_every_architecture(compile_to_cubin, file):
+    for arch in ARCHITECTURES:
+        code = compile_to_cubin(file, arch)
+        assert code.startswith(b"\x7fELF"), arch
+        for kernel in launch.kernels().values():
+            if kernel.file == file:
+                assert kernel.name.encode() in code
+
+
+def test_a_compiler_message_names_the_file_and_its_own_line(compile_to_cubin, monkeypatch):
+    text = launch.source("rows").replace("if (row[i] >= 0)", "if (rwo[i] >= 0)")
+    broken = (launch.kernel_folder() / "rows.cu").read_text(encoding="utf-8").splitlines()
+    line = next(i for i, t in enumerate(broken, 1) if "if (row[i] >= 0)" in t)
+    monkeypatch.setattr(launch, "source", lambda _: text)
+    with pytest.raises(Exception, match=rf'rows\.cu\({line}\): error: identifier "rwo"'):
+        compile_to_cubin("rows", "sm_90")
+
+
+@pytest.mark.parametrize("file", launch.kernel_files())
+def test_kernel_file_opens_with_the_header_of_the_style_guide(file):
+    text = (launch.kernel_folder() / f"{file}.cu").read_text(encoding="utf-8")
+    header = text.partition("#include")[0]
+    assert all(line.startswith("//") for line in header.splitlines())
+    for heading in HEADINGS:
+        assert re.search(rf"^// {heading} ", header, re.MULTILINE), heading
+    assert re.search(r"^// One (thread|warp) ", header, re.MULTILINE)
+    for kernel in launch.kernels().values():
+        if kernel.file == file:
+            assert kernel.name in header
+
+
+def test_every_kernel_has_a_row_in_the_readme():
+    readme = (launch.kernel_folder() / "README.md").read_text(encoding="utf-8")
+    for name in launch.kernels():
+        assert f"| `{name}` |" in readme
+
+
+def test_signatures_are_read_from_the_source():
+    kernel = launch.kernels()["row_sums"]
+    assert [(a.name, a.is_array) for a in kernel.arguments] == [
+        ("row", True), ("values", True), ("n", False), ("sums", True),
+    ]  # fmt: skip
+    assert [a.dtype for a in kernel.arguments] == [np.int32, np.int32, np.int64, np.uint64]
+    files = (launch.kernel_folder() / f"{f}.cu" for f in launch.kernel_files())
+    declared = sum(path.read_text(encoding="utf-8").count("__global__") for path in files)
+    assert len(launch.kernels()) == declared
+
+
+def test_strategies_are_numbered_as_in_the_region_kernels():
+    text = (launch.kernel_folder() / "regions.cu").read_text(encoding="utf-8")
+    for number, strategy in enumerate(STRATEGIES):
+        assert f"strategy {number} ({strategy})" in text
+
+
+def test_kernels_with_barriers_are_known_to_wait():
+    waiting = set()
+    for file in launch.kernel_files():
+        waiting |= waiting_kernels((launch.kernel_folder() / f"{file}.cu").read_text(encoding="utf-8"))
+    assert waiting == {
+        "count_newlines", "find_line_ends", "parse_lines", "tss_counts", "length_histogram", "copy_rows",
+    }  # fmt: skip
+
+
+def test_constants_of_the_parser_are_those_of_the_protocol():
+    from gpuatac.backend import protocol
+    from gpuatac.backend.gpu import parsing
+
+    text = (launch.kernel_folder() / "fragments.cu").read_text(encoding="utf-8")
+    defined = dict(re.findall(r"#define (\w+) (\d+)", text))
+    for name in ("KEPT", "COMMENT", "BLANK", "UNKNOWN_CHROM", "BAD_LENGTH", "OUTSIDE", "LAST_DROP"):
+        assert int(defined[name]) == getattr(protocol, name)
+    for name in (n for n in vars(protocol) if n.startswith("ERR_")):
+        assert int(defined[name]) == getattr(protocol, name)
+    for name in ("WITH_STRAND", "FIRST_ERROR"):
+        assert int(defined[name]) == getattr(parsing, name)
+    tile = (launch.kernel_folder() / "lines.cu").read_text(encoding="utf-8")
+    assert f"#define TILE {parsing.TILE}\n" in tile
+
+
+def test_kernels_are_found_in_a_wheel_as_in_a_checkout(tmp_path, monkeypatch):
+    package = tmp_path / "site" / "gpuatac"
+    shutil.copytree(launch.kernel_folder(), package / "_kernels")
+    monkeypatch.setattr(launch, "__file__", str(package / "backend" / "gpu" / "launch.py"))
+    assert launch.kernel_folder.__wrapped__() == package / "_kernels"
+    shutil.rmtree(package / "_kernels")
+    with pytest.raises(FileNotFoundError, match="the CUDA kernels are missing"):
+        launch.kernel_folder.__wrapped__()

@@ -1,0 +1,190 @@
+"""Run SnapATAC2 2.9.0 on a case folder of inputs.py and store its arrays as ``peer.npz``.
+
+Runs in the peer's own environment: ``peer_export.py CASE_FOLDER...``. Nothing of gpuatac is imported.
+``peer_export.py --differences FOLDER`` stores its answers to the inputs on which the two differ.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+import snapatac2 as snap
+from anndata import AnnData
+from inputs import (
+    BAD_ROWS,
+    DIFFERENCE_SIZES,
+    EARLY_TSS_GENE,
+    EARLY_TSS_ROW,
+    LAST_BASE_GENE,
+    LAST_BASE_ROW,
+    STRATEGIES,
+    TIED_COUNTS,
+    read_rows,
+    write_case,
+)
+
+
+def csr_parts(out: dict, name: str, matrix) -> None:
+    """Sorted CSR parts and shape of a count matrix, values as int64."""
+    m = sp.csr_matrix(matrix).astype(np.int64)
+    m.sum_duplicates()
+    out[f"{name}/indptr"], out[f"{name}/indices"], out[f"{name}/data"] = m.indptr, m.indices, m.data
+    out[f"{name}/shape"] = np.array(m.shape)
+
+
+def strings(values) -> np.ndarray:
+    return np.array([str(v) for v in values])
+
+
+def export(folder: Path) -> dict:
+    case = json.loads((folder / "case.json").read_text())
+    sizes = {c: int(n) for c, n in read_rows(folder / "chrom.sizes")}
+    regions = [f"{c}:{s}-{e}" for c, s, e in read_rows(folder / "regions.bed")]
+    genes = folder / "genes.gtf"
+    out: dict = {"version": np.array(snap.__version__)}
+    with tempfile.TemporaryDirectory() as tempdir:
+        adata = snap.pp.import_fragments(
+            case["fragments"],
+            chrom_sizes=sizes,
+            sorted_by_barcode=False,
+            min_num_fragments=case["min_num_fragments"],
+            tempdir=tempdir,
+            n_jobs=1,
+        )
+    out["barcodes"] = strings(adata.obs_names)
+    for name in ("n_fragment", "frac_dup", "frac_mito"):
+        out[name] = adata.obs[name].to_numpy()
+    if case.get("only_import"):
+        return out
+
+    snap.metrics.frag_size_distr(adata, max_recorded_size=1000)
+    out["frag_size_distr"] = np.asarray(adata.uns["frag_size_distr"])
+    snap.metrics.tsse(adata, genes, n_jobs=1)
+    out["tsse"] = adata.obs["tsse"].to_numpy()
+    for name in ("library_tsse", "frac_overlap_TSS", "TSS_profile"):
+        out[name] = np.asarray(adata.uns[name])
+    snap.metrics.frip(adata, {"frip": list(regions)}, n_jobs=1)
+    out["frip"] = adata.obs["frip"].to_numpy()
+    snap.metrics.frip(adata, {"frip_cuts": list(regions)}, count_as_insertion=True, n_jobs=1)
+    out["frip_cuts"] = adata.obs["frip_cuts"].to_numpy()
+
+    for strategy in STRATEGIES:
+        tiles = snap.pp.add_tile_matrix(adata, counting_strategy=strategy, inplace=False, n_jobs=1)
+        csr_parts(out, f"tiles {strategy}", tiles.X)
+        peaks = snap.pp.make_peak_matrix(adata, use_rep=regions, counting_strategy=strategy)
+        csr_parts(out, f"peaks {strategy}", peaks.X)
+    names = tiles.var_names
+    picked = np.linspace(0, len(names) - 1, 2000).astype(int)
+    out["tile_name_at"], out["tile_names"] = picked, strings(names[picked])
+    out["peak_names"] = strings(peaks.var_names)
+
+    domains = {
+        "genes": {},
+        "genes without body": {"include_gene_body": False},
+        "genes +1000 downstream": {"upstream": 500, "downstream": 1000},
+        "transcripts": {"id_type": "transcript"},
+    }
+    for name, domain in domains.items():
+        matrix = snap.pp.make_gene_matrix(adata, genes, **domain)
+        csr_parts(out, name, matrix.X)
+        out[f"{name}/names"] = strings(matrix.var_names)
+
+    snap.pp.add_tile_matrix(adata, n_jobs=1)
+    snap.pp.select_features(adata, n_features=case["n_features"], verbose=False)
+    selected = adata.var["selected"].to_numpy()
+    out["selected"], out["feature_count"] = selected, adata.var["count"].to_numpy()
+    snap.tl.spectral(adata)
+    out["spectral_eigenvalue"] = np.asarray(adata.uns["spectral_eigenvalue"])
+    out["X_spectral"] = np.asarray(adata.obsm["X_spectral"])
+    snap.pp.knn(adata, n_neighbors=case["n_neighbors"])
+    distances = sp.csr_matrix(adata.obsp["distances"])
+    for part in ("indptr", "indices", "data"):
+        out[f"knn/{part}"] = getattr(distances, part)
+    snap.tl.leiden(adata)
+    out["leiden"] = strings(adata.obs["leiden"])
+
+    snap.pp.scrublet(adata, verbose=False, n_jobs=1)
+    out["doublet_score"] = adata.obs["doublet_score"].to_numpy()
+    out["sim_doublet_score"] = np.asarray(adata.uns["scrublet_sim_doublet_score"])
+    out["doublet_probability"] = adata.obs["doublet_probability"].to_numpy()
+    n = adata.n_obs
+    pairs = np.random.RandomState(0).randint(0, n, size=(2 * n, 2))
+    x = sp.csr_matrix(adata.X[:, selected])
+    merged = AnnData(X=sp.vstack([x, x[pairs[:, 0]] + x[pairs[:, 1]]]).tocsr())
+    values, _ = snap.tl.spectral(merged, features=None, n_comps=15, inplace=False)
+    out["scrublet_n_comps_kept"] = np.array(len(values))
+    return out
+
+
+def outcome(run) -> str:
+    """What the peer answers, or the kind of exception; a Rust panic is no Exception."""
+    try:
+        return str(run())
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        return f"raises {type(error).__name__}"
+
+
+def differences(folder: Path) -> dict:
+    """The peer's side of every intended difference."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def load(text: str):
+        path = folder / "fragments.tsv"
+        path.write_text(text)
+        sizes = dict(DIFFERENCE_SIZES)
+        return snap.pp.import_fragments(
+            path, chrom_sizes=sizes, min_num_fragments=0, sorted_by_barcode=False, tempdir=folder, n_jobs=1
+        )
+
+    def tiled_sum(text: str) -> int:
+        tiles = snap.pp.add_tile_matrix(
+            load(text), bin_size=100, inplace=False, exclude_chroms=None, n_jobs=1
+        )
+        return int(tiles.X.sum())
+
+    out = {"version": snap.__version__, "bad rows": {}}
+    for name, text in BAD_ROWS.items():
+        out["bad rows"][name] = {
+            "n_fragment": outcome(lambda text=text: load(text).obs["n_fragment"].tolist()),
+            "tile sum": outcome(lambda text=text: tiled_sum(text)),
+        }
+    adata = load(LAST_BASE_ROW)
+    write_case(folder, fragments=folder / "x", sizes=DIFFERENCE_SIZES, genes=LAST_BASE_GENE, regions=[])
+    genes = snap.pp.make_gene_matrix(adata, folder / "genes.gtf")
+    out["last base"] = int(genes.X.sum())
+    adata = load(EARLY_TSS_ROW)
+    write_case(folder, fragments=folder / "x", sizes=DIFFERENCE_SIZES, genes=EARLY_TSS_GENE, regions=[])
+    snap.metrics.tsse(adata, folder / "genes.gtf", n_jobs=1)
+    out["early TSS"] = np.flatnonzero(np.asarray(adata.uns["TSS_profile"])).tolist()
+    tied = AnnData(X=sp.csr_matrix(np.array([TIED_COUNTS], np.float64)))
+    mask = snap.pp.select_features(
+        tied, n_features=3, filter_lower_quantile=0, filter_upper_quantile=0, inplace=False, verbose=False
+    )
+    out["ties"] = np.flatnonzero(mask).tolist()
+    return out
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    logging.getLogger().setLevel(logging.ERROR)
+    if sys.argv[1] == "--differences":
+        folder = Path(sys.argv[2])
+        found = differences(folder)
+        (folder / "differences.json").write_text(json.dumps(found, indent=2) + "\n")
+        return
+    for folder in map(Path, sys.argv[1:]):
+        np.savez_compressed(folder / "peer.npz", **export(folder))
+        print(f"{folder.name}: stored", flush=True)
+
+
+if __name__ == "__main__":
+    main()

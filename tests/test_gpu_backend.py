@@ -1,0 +1,174 @@
+"""The GPU backend on a GPU: the cases of the CPU-run kernels once more, and the libraries that only run there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from kernels.cases import CASES, run
+from kernels.test_linalg_and_graph import neighbours_by_definition, symmetric
+
+from gpuatac.backend import get, gpu_problem
+
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # warnings of RAPIDS are not ours
+VERBS = sorted({case.verb for case in CASES})
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    problem = gpu_problem()
+    if problem:
+        pytest.skip(problem)
+    return get("gpu")
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    """Points of four well separated groups, and the groups."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(4), [400, 300, 200, 100])
+    centre = 10 * rng.standard_normal((4, 12))
+    return (centre[group] + rng.standard_normal((1_000, 12))).astype(np.float32), group
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_wrapper_and_kernels_agree_with_the_oracle(gpu, verb):
+    for case in (c for c in CASES if c.verb == verb):
+        try:
+            run(gpu, case)
+        except Exception as error:
+            error.add_note(f"case: {case}")
+            raise
+
+
+@pytest.mark.parametrize("hash_mask", [0, 0xFF])
+def test_barcodes_with_equal_hashes_stay_apart(gpu, hash_mask, monkeypatch):
+    monkeypatch.setattr(gpu.parsing, "_hash_mask", hash_mask)
+    for case in CASES:
+        if case.verb == "parse_block" and ("random" in case.name or "alike" in case.name):
+            run(gpu, case)
+
+
+def test_counting_in_parts_gives_the_same_matrix(gpu, monkeypatch):
+    monkeypatch.setattr(gpu.counting, "_chunk", 37)
+    for case in CASES:
+        if case.verb in ("tile_counts", "region_counts"):
+            run(gpu, case)
+
+
+def test_a_long_column_of_fragments_agrees_with_the_cpu_backend(gpu):
+    cpu = get("cpu")
+    rng = np.random.default_rng(1)
+    n = 3_000_000
+    start = np.sort(rng.integers(0, 100_000_000, n)).astype(np.int32)
+    columns = (
+        start,
+        start + rng.integers(20, 900, n).astype(np.int32),
+        rng.integers(-1, 500, n).astype(np.int32),
+    )
+    keywords = {"n_rows": 500, "bin_size": 500, "n_bins": 200_002, "strategy": "paired-insertion"}
+    expected = cpu.counting.tile_counts(*columns, **keywords)
+    found = gpu.counting.tile_counts(*map(gpu.asarray, columns), **keywords)
+    for part, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(gpu.to_host(part), wanted)
+
+
+def test_a_matrix_goes_to_the_gpu_and_back(gpu):
+    host = sp.random_array(
+        (40, 30), density=0.2, rng=2, format="csr", data_sampler=lambda size: np.arange(1, size + 1)
+    )
+    there = gpu.csr_from_host(sp.csr_matrix(host.astype(np.int32)))
+    assert there.dtype == np.float32
+    back = gpu.csr_to_host(there)
+    assert isinstance(back, sp.csr_matrix)
+    np.testing.assert_array_equal(back.toarray(), host.toarray())
+
+
+def test_eigenpairs_equal_those_of_lapack(gpu):
+    matrix = symmetric(np.linspace(-1, 1, 300) ** 3)
+    there = gpu.asarray(matrix)
+    values, vectors = gpu.linalg.eigsh_la(lambda v: there @ v, 300, 10, v0=gpu.asarray(np.ones(300)))
+    np.testing.assert_allclose(gpu.to_host(values), np.linalg.eigvalsh(matrix)[::-1][:10], atol=1e-10)
+    found = gpu.to_host(vectors)
+    np.testing.assert_allclose(matrix @ found, found * gpu.to_host(values), atol=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 15, 50])
+def test_neighbours_are_exact(gpu, clusters, k):
+    points, _ = clusters
+    indices, distances = gpu.graph.knn(gpu.asarray(points), k)
+    expected_indices, expected_distances = neighbours_by_definition(points, k)
+    np.testing.assert_array_equal(gpu.to_host(indices), expected_indices)
+    np.testing.assert_allclose(gpu.to_host(distances), expected_distances, rtol=1e-6)
+
+
+def test_neighbours_of_duplicates_come_by_index(gpu):
+    points = np.repeat(np.random.default_rng(3).standard_normal((10, 5)), 40, axis=0).astype(np.float32)
+    indices, _ = gpu.graph.knn(gpu.asarray(points), 20)
+    np.testing.assert_array_equal(gpu.to_host(indices), neighbours_by_definition(points, 20)[0])
+
+
+def neighbour_graph(gpu, points, k=15):
+    indices = gpu.to_host(gpu.graph.knn(gpu.asarray(points), k)[0])
+    rows = np.repeat(np.arange(len(points)), k)
+    graph = sp.csr_matrix((np.ones(rows.size, np.float32), (rows, indices.ravel())), shape=(len(points),) * 2)
+    return gpu.csr_from_host(((graph + graph.T) > 0).astype(np.float32).tocsr())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_leiden_finds_the_groups(gpu, clusters, weighted):
+    from sklearn.metrics import adjusted_rand_score
+
+    points, group = clusters
+    labels, quality = gpu.graph.leiden(
+        neighbour_graph(gpu, points), resolution=0.1, n_iterations=-1, seed=0, weighted=weighted
+    )
+    assert labels.dtype == np.int32
+    assert (np.diff(np.bincount(labels)) <= 0).all()
+    assert adjusted_rand_score(group, labels) > 0.95
+    assert 0.5 < quality < 0.8
+
+
+def test_umap_keeps_the_groups_apart(gpu, clusters):
+    from sklearn.metrics import silhouette_score
+
+    points, group = clusters
+    there = gpu.asarray(points)
+    near = gpu.graph.knn(there, 15)
+    keywords = {"n_components": 2, "min_dist": 0.3, "spread": 1.0, "n_epochs": 200, "seed": 0}
+    layout = gpu.to_host(gpu.graph.umap(there, *near, **keywords))
+    assert layout.shape == (1_000, 2)
+    assert layout.dtype == np.float32
+    assert silhouette_score(layout, group) > 0.5
+
+
+def test_harmony_removes_a_shift_between_batches(gpu, clusters):
+    points, group = clusters
+    batch = np.random.default_rng(4).integers(0, 2, 1_000)
+    shifted = points + 2.0 * batch[:, None].astype(np.float32)
+    corrected = gpu.to_host(
+        gpu.graph.harmony(gpu.asarray(shifted), batch, seed=0, max_iter=10, theta=2.0, sigma=0.1)
+    )
+    assert corrected.shape == points.shape
+    assert corrected.dtype == np.float32
+
+    def shift(x):
+        return np.mean([np.linalg.norm(x[(group == g) & (batch == 0)].mean(0) - x[(group == g) & (batch == 1)].mean(0))
+                        for g in range(4)])  # fmt: skip
+
+    assert shift(corrected) < 0.5 * shift(shifted)
+
+
+def test_memory_is_one_pool(gpu):
+    import cupy
+    import rmm
+
+    before = gpu.memory()
+    block = cupy.zeros(1 << 28, np.uint8)
+    during = gpu.memory()
+    assert set(before) == {"total", "free", "peak"}
+    assert 0 < before["free"] <= before["total"]
+    assert during["peak"] >= 1 << 28
+    assert during["free"] <= before["free"] - block.nbytes + (1 << 20)
+    assert cupy.cuda.get_allocator().__name__ == "rmm_cupy_allocator"
+    assert isinstance(rmm.mr.get_current_device_resource(), rmm.mr.StatisticsResourceAdaptor)
