@@ -68,21 +68,22 @@ def sizes_file(data: Path, one: LabelledSet) -> Path:
 
 def truth_of(data: Path, one: LabelledSet):
     """Cell names and types, in the order in which a side's answer is scored."""
-    import anndata as ad
     import pandas as pd
 
     if one.labels:
         table = pd.read_csv(data / one.labels, sep="\t")
         return table["barcode"].astype(str).to_numpy(), table["cell_type"].astype(str).to_numpy()
-    obs = ad.read_h5ad(data / one.path).obs
-    return np.arange(len(obs)).astype(str), obs["cell_type"].astype(str).to_numpy()
+    obs = read_matrix(data / one.path).obs
+    return obs.index.to_numpy().astype(str), obs["cell_type"].astype(str).to_numpy()
 
 
 def read_matrix(path: Path):
     """A matrix whose cells are named by their number, because names repeat in one of the sets."""
     import anndata as ad
 
-    adata = ad.read_h5ad(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that repeat
+        adata = ad.read_h5ad(path)
     adata.obs_names = np.arange(adata.n_obs).astype(str)
     adata.var_names_make_unique()
     return adata
@@ -92,23 +93,31 @@ def read_matrix(path: Path):
 
 
 def run_gpuatac(data: Path, one: LabelledSet, out: Path) -> None:
-    """As ``gpuatac run`` does it, without cell filters."""
+    """As ``gpuatac run`` does it by its table of defaults, without cell filters."""
     import gpuatac as ga
+    from gpuatac.options import RunOptions
+
+    o = RunOptions()
 
     if one.labels:
         genome = ga.io.read_genome(sizes_file(data, one), contigs="all")
         adata = ga.pp.import_fragments(data / one.path, genome, min_num_fragments=0, device="cpu")
-        ga.pp.add_tile_matrix(adata)
+        ga.pp.add_tile_matrix(
+            adata,
+            bin_size=o.bin_size,
+            counting_strategy=o.counting_strategy,
+            exclude_chroms=o.exclude_chroms.split(","),
+        )
     else:
         adata = read_matrix(data / one.path)
-    ga.pp.select_features(adata)
+    ga.pp.select_features(adata, n_features=o.n_features, method=o.feature_method)
     answer = {"cells": adata.obs_names.to_numpy().astype(str)}
     for seed in SEEDS:
-        ga.tl.spectral(adata, seed=seed)
-        ga.pp.knn(adata)
-        ga.tl.leiden(adata, resolution=1.0, seed=seed)
+        ga.tl.spectral(adata, n_comps=o.n_comps, seed=seed)
+        ga.pp.knn(adata, n_neighbors=o.n_neighbors, drop_depth=not o.keep_depth_components)
+        ga.tl.leiden(adata, resolution=o.resolution, flavor=o.leiden_flavor, seed=seed)
         answer[f"leiden{seed}"] = adata.obs["leiden"].to_numpy().astype(str)
-        used = np.asarray(adata.uns["spectral"]["used"], bool)
+        used = adata.uns["neighbors"]["components"]
         answer[f"embedding{seed}"] = np.asarray(adata.obsm["X_spectral"])[:, used]
     np.savez(out, **answer)
 

@@ -20,6 +20,8 @@ from gpuatac.io.bgzf_write import BgzfWriter
 from gpuatac.progress import bar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from gpuatac._simulation import Cells, Loci
 
 logger = logging.getLogger(__name__)
@@ -206,28 +208,18 @@ def simulate_fragments(
         empty_depth=fragments_per_empty,
         frip=frip,
     )
-    n_fragment, n_mito = np.zeros((2, len(cells.barcode)), np.int64)
+    stream = fragment_windows(
+        rng, loci, cells, sizes=sizes, usable=usable, mito=mito, mito_fraction=mito_fraction
+    )
+    rows = ((chrom, *_merge(rng, *columns, duplicate_rate), walked) for chrom, *columns, walked in stream)
+    title = f"# gpuatac simulate seed={seed} genome={genome.name} cells={n_cells} types={n_types}\n"
     with ExitStack() as stack:
         parts = [stack.enter_context(replacing(path, force=force)) for path in paths]
-        advance = stack.enter_context(
-            bar("simulate", int(sizes[(usable > 0) | mito].sum()), unit="bp", scale=True)
+        total = int(sizes[(usable > 0) | mito].sum())
+        advance = stack.enter_context(bar("simulate", total, unit="bp", scale=True))
+        n_fragment, n_mito = _write_fragments(
+            parts[0], title, rows, barcodes=cells.barcode, chroms=chroms, mito=mito, advance=advance
         )
-        with BgzfWriter(parts[0]) as out:
-            head = f"# gpuatac simulate seed={seed} genome={genome.name} cells={n_cells} types={n_types}\n"
-            out.write(head.encode())
-            barcodes = cells.barcode.view(np.uint8).reshape(len(cells.barcode), -1)
-            stream = fragment_windows(
-                rng, loci, cells, sizes=sizes, usable=usable, mito=mito, mito_fraction=mito_fraction
-            )
-            for chrom, *columns, walked in stream:
-                start, end, cell, copies = _merge(rng, *columns, duplicate_rate)
-                tally = n_mito if mito[chrom] else n_fragment
-                tally += np.bincount(cell, minlength=len(tally))
-                for lo in range(0, len(start), ROWS):
-                    part = slice(lo, lo + ROWS)
-                    text = _rows(chroms[chrom], start[part], end[part], barcodes[cell[part]], copies[part])
-                    out.write(text)
-                advance(walked)
         _write_cells(parts[1], cells, n_fragment, n_mito)
         _write_genes(parts[2], loci, chroms, sizes)
         _write_peaks(parts[3], loci, chroms)
@@ -264,6 +256,30 @@ def _merge(
     new[1:] = (np.diff(start) != 0) | (np.diff(end) != 0) | (np.diff(cell) != 0)
     copies = np.add.reduceat(copies, np.flatnonzero(new)) if len(start) else copies
     return start[new], end[new], cell[new], copies
+
+
+def _write_fragments(
+    path: Path,
+    title: str,
+    windows: Iterable[tuple],
+    *,
+    barcodes: np.ndarray,
+    chroms: list[str],
+    mito: np.ndarray,
+    advance: Callable[[int], None],
+) -> np.ndarray:
+    """Write (chrom, start, end, cell, copies, bp) windows; int64 (2, n): rows per barcode off and on mito."""
+    tally = np.zeros((2, len(barcodes)), np.int64)
+    letters = barcodes.view(np.uint8).reshape(len(barcodes), -1)
+    with BgzfWriter(path) as out:
+        out.write(title.encode())
+        for chrom, start, end, cell, copies, walked in windows:
+            tally[int(mito[chrom])] += np.bincount(cell, minlength=len(barcodes))
+            for lo in range(0, len(start), ROWS):
+                part = slice(lo, lo + ROWS)
+                out.write(_rows(chroms[chrom], start[part], end[part], letters[cell[part]], copies[part]))
+            advance(walked)
+    return tally
 
 
 def _rows(chrom: str, start: np.ndarray, end: np.ndarray, barcode: np.ndarray, copies: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""The GPU backend on a GPU: the cases of the CPU-run kernels once more, and the libraries that only run there."""
+"""The GPU backend on a GPU: the cases of the CPU-run kernels again, and what only runs there."""
 
 from __future__ import annotations
 
@@ -153,8 +153,8 @@ def test_harmony_removes_a_shift_between_batches(gpu, clusters):
     assert corrected.dtype == np.float32
 
     def shift(x):
-        return np.mean([np.linalg.norm(x[(group == g) & (batch == 0)].mean(0) - x[(group == g) & (batch == 1)].mean(0))
-                        for g in range(4)])  # fmt: skip
+        means = [[x[(group == g) & (batch == b)].mean(axis=0) for b in (0, 1)] for g in range(4)]
+        return np.mean([np.linalg.norm(a - b) for a, b in means])
 
     assert shift(corrected) < 0.5 * shift(shifted)
 

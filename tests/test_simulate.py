@@ -10,6 +10,7 @@ import pytest
 
 from gpuatac import Genome
 from gpuatac.errors import InputError, OutputExistsError
+from gpuatac.io.bgzf_write import BgzfWriter
 from gpuatac.simulate import simulate_fragments
 
 SIZES = {"chr1": 40_000_000, "chr10": 5_000_000, "chr2": 20_000_000, "chrM": 16_569, "tiny": 4_000}
@@ -95,6 +96,15 @@ def test_fragments_file_is_bgzf_and_ends_with_the_end_of_file_block(toy):
     assert data[:4] == b"\x1f\x8b\x08\x04"
     assert data[12:14] == b"BC"
     assert data.endswith(bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000"))
+
+
+@pytest.mark.parametrize("level", [0, 1, 3])
+def test_bgzf_holds_incompressible_bytes_in_blocks_that_fit(tmp_path, level):
+    data = np.random.default_rng(0).bytes(200_000)
+    with BgzfWriter(tmp_path / "x.gz", level=level) as out:
+        out.write(data[:7])
+        out.write(data[7:])
+    assert gzip.decompress((tmp_path / "x.gz").read_bytes()) == data
 
 
 def test_pysam_can_index_the_file_and_finds_the_same_rows(toy, rows, tmp_path):

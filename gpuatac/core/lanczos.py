@@ -15,12 +15,14 @@ points beyond the paper:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from gpuatac.errors import GpuatacError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DENSE_UP_TO = 64  # rows; below, and when k is close to n, the operator is written out as a matrix
 EPS = float(np.finfo(np.float64).eps)
@@ -46,9 +48,10 @@ def largest_eigenpairs(
     *,
     v0: Any,
     tol: float = 0.0,
+    which: Literal["LA", "LM"] = "LA",
     max_cycles: int = MAX_CYCLES,
 ) -> tuple[Any, Any]:
-    """The k algebraically largest eigenpairs of a symmetric operator.
+    """The k eigenpairs of a symmetric operator that are largest, algebraically (LA) or in magnitude (LM).
 
     Parameters
     ----------
@@ -73,7 +76,7 @@ def largest_eigenpairs(
     """
     m = min(n, max(2 * k + 20, 40))
     if n <= DENSE_UP_TO or m + 1 >= n:
-        return _dense(xp, matvec, n, k)
+        return _dense(xp, matvec, n, k, which)
     tol = max(tol, 4 * EPS)
     rng = np.random.default_rng(0)  # for directions that the operator leaves open
     space = _Space(xp.zeros((m + 1, n), np.float64), xp.zeros((m, m), np.float64))
@@ -87,7 +90,8 @@ def largest_eigenpairs(
     for _ in range(max_cycles):
         beta, scale = _extend(xp, matvec, space, known, scale, rng)
         theta, s = xp.linalg.eigh(space.t)
-        theta, s = theta[::-1], s[:, ::-1]
+        order = _order(xp, theta, which)
+        theta, s = theta[order], s[:, order]
         scale = max(scale, float(xp.abs(theta).max()))
         n_converged = int((beta * xp.abs(s[-1, :k]) <= tol * scale).sum())
         if n_converged < k:
@@ -96,29 +100,38 @@ def largest_eigenpairs(
             _restart(space, theta, s, keep, m)
             known = keep
             continue
-        if found is not None and float(xp.abs(theta[:k] - found).max()) <= max(tol, 1e-13) * scale * 10:
-            return theta[:k].copy(), _rotate(space.basis, s, k, m).T.copy()
-        found = theta[:k].copy()
+        ascending = xp.argsort(theta[:k])
+        wanted = theta[ascending]
+        if found is not None and float(xp.abs(wanted - found).max()) <= max(tol, 1e-13) * scale * 10:
+            return wanted[::-1].copy(), _rotate(space.basis, s, k, m)[ascending[::-1]].T.copy()
+        found = wanted
         _restart(space, theta, s, k, m)
         _random_direction(xp, space.basis, k, rng)
         known = k
     msg = (
-        f"the eigen-solver found {n_converged} of {k} eigenpairs to {tol:g} in {max_cycles} cycles of {m} vectors; "
+        f"the eigen-solver found {n_converged} of {k} eigenpairs to {tol:g} in {max_cycles} cycles; "
         "ask for fewer pairs or a larger tol."
     )
     raise NoConvergenceError(msg)
 
 
-def _dense(xp: Any, matvec: Callable[[Any], Any], n: int, k: int) -> tuple[Any, Any]:
+def _order(xp: Any, theta: Any, which: str) -> Any:
+    """The order of eigenvalues that puts the wanted ones first."""
+    return xp.argsort(-xp.abs(theta) if which == "LM" else -theta)
+
+
+def _dense(xp: Any, matvec: Callable[[Any], Any], n: int, k: int, which: str) -> tuple[Any, Any]:
     matrix = xp.stack([matvec(column) for column in xp.eye(n, dtype=np.float64)])
     values, vectors = xp.linalg.eigh((matrix + matrix.T) / 2)
-    return values[::-1][:k].copy(), vectors[:, ::-1][:, :k].copy()
+    kept = _order(xp, values, which)[:k]
+    kept = kept[xp.argsort(-values[kept])]
+    return values[kept], vectors[:, kept]
 
 
-def _extend(
+def _extend(  # noqa: PLR0917
     xp: Any, matvec: Callable[[Any], Any], space: _Space, known: int, scale: float, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Grow the space from ``known + 1`` vectors to m + 1; the last residual's length and the operator's scale."""
+    """Grow the space from ``known + 1`` vectors to m + 1: the last residual's length, the scale."""
     basis, t = space
     m = int(t.shape[0])
     beta = 0.0

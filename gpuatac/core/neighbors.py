@@ -17,8 +17,8 @@ def default_n_components(n_cells: int, available: int) -> int:
 
 
 def default_n_neighbors(n_cells: int) -> int:
-    """round(1.5 sqrt(n)), within [5, 50] and below n: 39 cells get 9, 600 get 37, 1,100 and more get 50."""
-    return max(1, min(n_cells - 1, int(np.clip(round(1.5 * n_cells**0.5), 5, 50))))
+    """round(1.75 sqrt(n)), within [5, 50] and below n: 39 cells get 11, 500 get 39, 802 and more get 50."""
+    return max(1, min(n_cells - 1, int(np.clip(round(1.75 * n_cells**0.5), 5, 50))))
 
 
 def follows_depth(values: np.ndarray, correlation: np.ndarray) -> np.ndarray:

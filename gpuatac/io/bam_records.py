@@ -91,7 +91,7 @@ class _Stream:
 
     def __init__(self, path: Path, pool: ThreadPoolExecutor, threads: int) -> None:
         self.path, self.offset, self._next = path, 0, 0
-        self._chunks = compression._bgzf_chunks(path, _CHUNK, pool, threads, self._advance)
+        self._chunks = compression.bgzf_chunks(path, _CHUNK, pool, threads, self._advance)
         self.bytes = np.empty(0, np.uint8)
 
     def _advance(self, n: int) -> None:

@@ -69,13 +69,15 @@ def library_metrics(
     """SnapATAC2's library figures: fractions of pairs when there are any, of reads otherwise."""
     from gpuatac.backend.cpu import bam as k
 
-    q = counters.astype(float)
+    q: list[float] = counters.astype(float).tolist()
+
+    def half(i: int) -> float:
+        return q[i] // 2 if paired else q[i - 1]  # the counter of reads precedes that of paired reads
 
     def share(part: float, whole: float) -> float:
-        return float(part / whole) if whole else float("nan")
+        return part / whole if whole else float("nan")
 
     paired = q[k.Q_PAIRED] // 2 > 0
-    half = (lambda i: q[i] // 2) if paired else (lambda i: q[i - 1])  # reads precede pairs
     nfr = one = 0
     for ref, part in parts.items():
         if not mito[ref]:

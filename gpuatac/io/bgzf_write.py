@@ -56,6 +56,8 @@ class BgzfWriter:
     def _block(self, data: bytes) -> bytes:
         packer = isal_zlib.compressobj(self._level, wbits=-15)
         body = packer.compress(data) + packer.flush()
+        if len(body) > len(data):  # incompressible: one stored block, which adds 5 bytes
+            body = struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF) + data
         header = struct.pack("<4BI2BH2BHH", 31, 139, 8, 4, 0, 0, 255, 6, 66, 67, 2, len(body) + 25)
         return header + body + struct.pack("<II", zlib.crc32(data), len(data))
 

@@ -132,8 +132,9 @@ def _inflate_group(path: Path, first: int, blocks: list[bytes], total: int) -> n
     return out
 
 
-def _bgzf_chunks(path: Path, target: int, pool: ThreadPoolExecutor, window: int, advance: Callable[[int], None]
-                 ) -> Iterator[np.ndarray]:
+def bgzf_chunks(path: Path, target: int, pool: ThreadPoolExecutor, window: int, advance: Callable[[int], None]
+                ) -> Iterator[np.ndarray]:
+    """Inflated runs of BGZF blocks, in order; the data of each begin at HEAD_ROOM."""
     pending: deque = deque()
     with path.open("rb") as handle:
         for first, blocks, total in _bgzf_groups(path, handle, target):
@@ -243,7 +244,7 @@ def line_blocks(
     """
     kind = detect(path)
     if kind == "bgzf":
-        chunks = _bgzf_chunks(path, block_bytes, pool, window, advance)
+        chunks = bgzf_chunks(path, block_bytes, pool, window, advance)
     else:
         pieces = _gzip_pieces(path, advance) if kind == "gzip" else _plain_pieces(path, advance)
         chunks = _piece_chunks(pieces, block_bytes)

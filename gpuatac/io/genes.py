@@ -130,7 +130,7 @@ def _first_row(path: Path, text: bytes) -> list[bytes]:
 
 
 def _is_gff(fields: list[bytes]) -> bool:
-    if not 8 <= len(fields) <= 9:  # genePred and BED12 have more, BED6 has less
+    if not 8 <= len(fields) <= 9 or _bed_like(fields):  # genePred and BED12 have more columns
         return False
     return fields[6] in (b"+", b"-", b".", b"?") or whole_numbers(fields[3:5]) is not None
 
@@ -176,10 +176,8 @@ def _table_rows(path: Path, text: bytes, first: list[bytes]) -> tuple[_Rows, _La
     wanted = 6 if offset is None else 10 + offset
     for number, f in zip(numbers, fields, strict=True):
         if len(f) < wanted:
-            found = f"{len(f)} column(s)"
-            raise FileFormatError(
-                path, found, f"at least {wanted}", "correct or remove the line", line=number
-            )
+            found, allowed = f"{len(f)} column(s)", f"at least {wanted}"
+            raise FileFormatError(path, found, allowed, "correct or remove the line", line=number)
 
     def column(at: int) -> list[str]:
         return [f[at].decode(errors="replace").strip() if at < len(f) else "" for f in fields]
@@ -376,10 +374,8 @@ def tss_table(
         Frame as :func:`read_transcripts` gives; ``chrom``, ``start``, ``end`` and ``strand`` are read.
     genome
         Names are matched by ``genome.code``, which knows chr1/1 and chrM/MT.
-    exclude
-        Chromosomes to leave out, in any spelling; the mitochondrial ones by default.
-    source
-        What the transcripts came from, for messages.
+    exclude, source
+        Chromosomes to leave out, in any spelling; what the transcripts came from, for messages.
 
     Returns
     -------

@@ -161,8 +161,7 @@ def _add(path: Path, sizes: dict[str, int], name: str, text: bytes, line: int) -
 
 
 def _is_fasta(path: Path) -> bool:
-    with _open(path) as handle:
-        return handle.read(1) == b">"
+    return next(_chunks(path), b"").startswith(b">")
 
 
 def _open(path: Path) -> Any:
@@ -170,7 +169,7 @@ def _open(path: Path) -> Any:
         return path.open("rb")
     from isal import igzip
 
-    return igzip.open(path, "rb")
+    return igzip.open(path, "rb")  # type: ignore[no-untyped-call]
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
@@ -180,7 +179,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
         with _open(path) as handle:
             while chunk := handle.read(_CHUNK):
                 yield chunk
-    except (EOFError, gzip.BadGzipFile, isal_zlib.error) as err:
+    except (EOFError, gzip.BadGzipFile, isal_zlib.error) as err:  # type: ignore[misc]
         allowed, remedy = "a complete gzip file", "fetch the file again"
         raise FileFormatError(
             path, f"gzip data that end early or do not inflate ({err})", allowed, remedy

@@ -223,7 +223,9 @@ def _check_sides(path: Path, x: Any, barcodes: Sequence[str], var: pd.DataFrame)
 def _matrix_group(path: Path, file: Any, genome: str | None, allowed: str) -> str:
     if "matrix" in file:
         return "matrix"
-    groups = [name for name in file if "indptr" in file[name]] if len(file) else []
+    if "X" in file and "obs" in file:
+        raise FileFormatError(path, "an .h5ad file", allowed, "read it with read_h5ad")
+    groups = [str(name) for name in file if f"{name}/indptr" in file]
     if genome is not None and genome in groups:
         return genome
     if len(groups) == 1 and genome is None:
@@ -232,8 +234,6 @@ def _matrix_group(path: Path, file: Any, genome: str | None, allowed: str) -> st
         msg = f"{path} holds the genomes {', '.join(groups)}, asked for {genome!r}; pass genome= one of them."
         raise InputError(msg)
     found = f"an HDF5 file with {', '.join(list(file)[:5]) or 'nothing in it'}"
-    if "X" in file and "obs" in file:
-        raise FileFormatError(path, "an .h5ad file", allowed, "read it with read_h5ad")
     raise FileFormatError(path, found, allowed, "give the .h5 file of Cell Ranger")
 
 

@@ -62,9 +62,18 @@ def read_snapatac2_fragments(path: str | Path, genome: Genome | None = None) -> 
 
     Examples
     --------
+    >>> import h5py, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "sample.h5ad"
+    >>> with h5py.File(path, "w") as h:  # one fragment, chr2:5-60, of one cell
+    ...     h["obs/_index"] = ["AAC-1"]
+    ...     for key, value in {"data": [55], "indices": [1005], "indptr": [0, 1]}.items():
+    ...         h[f"obsm/fragment_paired/{key}"] = value
+    ...     h["uns/reference_sequences/reference_seq_name"] = ["chr1", "chr2"]
+    ...     h["uns/reference_sequences/reference_seq_length"] = [1000, 500]
     >>> from gpuatac.io.snapatac import read_snapatac2_fragments
-    >>> read_snapatac2_fragments("sample.h5ad")  # doctest: +SKIP
-    Fragments: 29,399 fragments of 150 barcodes on sample
+    >>> frags = read_snapatac2_fragments(path)
+    >>> frags.chrom_ptr.tolist(), int(frags.start[0]), int(frags.end[0])
+    ([0, 0, 1], 5, 60)
     """
     import h5py
 
@@ -197,6 +206,9 @@ def _blocks(
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """(chromosome code, start, end, old row, strand) of the fragments kept, block by block."""
     indptr = group["indptr"][:].astype(np.int64)
+    if indptr.size != summary.n_barcodes_seen + 1:
+        found = f"{summary.n_barcodes_seen} barcodes for a matrix of {indptr.size - 1} rows"
+        raise FileFormatError(path, found, "one barcode for each row", "write the file again with SnapATAC2")
     n = int(group["data"].shape[0])
     if group["indices"].shape[0] != n or indptr[0] != 0 or indptr[-1] != n or (np.diff(indptr) < 0).any():
         found = f"a CSR matrix of {n} values whose row pointer ends at {indptr[-1]}"

@@ -1,5 +1,6 @@
 """Preprocessing verbs: fragments to cells, matrices, features, doublets and neighbours."""
 
+from gpuatac.io.bam import make_fragment_file
 from gpuatac.pp._cells import call_cells, filter_cells, filter_doublets, filter_reports
 from gpuatac.pp._doublets import scrublet
 from gpuatac.pp._features import select_features
@@ -18,6 +19,7 @@ __all__ = [
     "history",
     "import_fragments",
     "knn",
+    "make_fragment_file",
     "make_gene_matrix",
     "make_peak_matrix",
     "read_summaries",

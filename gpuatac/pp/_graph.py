@@ -82,7 +82,7 @@ def knn(
     adata
         Cells with an embedding.
     n_neighbors
-        Neighbours of each cell; None: round(1.5 sqrt(n)), within 5 and 50.
+        Neighbours of each cell; None: round(1.75 sqrt(n)), within 5 and 50.
     use_rep
         Embedding; None: "X_spectral_harmony" where it is, else "X_spectral".
     use_dims

@@ -23,7 +23,7 @@ from gpuatac.io.store import is_store, open_fragments, write_fragments
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -43,6 +43,7 @@ def import_fragments(
     chrM: Collection[str] = MITO_NAMES,  # noqa: N803 - SnapATAC2's name
     device: Device = "auto",
     force: bool = False,
+    bam_options: Mapping[str, Any] | None = None,
 ) -> AnnData:
     """Read fragment files into an AnnData of cells with their totals.
 
@@ -76,6 +77,8 @@ def import_fragments(
         Where the columns lie: "auto", "cpu" or "gpu".
     force
         Replace data sets that exist in ``out``.
+    bam_options
+        For BAM files: keywords of ``pp.make_fragment_file`` such as barcode_tag, barcode_regex and is_paired.
 
     Returns
     -------
@@ -112,7 +115,8 @@ def import_fragments(
     tables, record_list, summaries = [], [], {}
     for file, name in zip(files, names, strict=True):
         fragments = load_source(
-            file, genome, sample=name, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chrM, device=bk.name
+            file, genome, sample=name, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chrM, device=bk.name,
+            bam_options=bam_options,
         )
         place = file
         if out is not None:
@@ -163,7 +167,7 @@ def _store_path(folder: Path, name: str) -> Path:
 
 
 def load_source(file: Path, genome: Genome, *, sample: str, min_num_fragments: int, whitelist: Any, chr_m: Collection[str],
-                device: Any) -> Fragments:
+                device: Any, bam_options: Mapping[str, Any] | None = None) -> Fragments:
     """Fragments from whatever kind of source ``file`` is."""
     check.existing_file(file, "fragment file")
     if file.is_dir() and is_store(file):
@@ -175,12 +179,16 @@ def load_source(file: Path, genome: Genome, *, sample: str, min_num_fragments: i
 
         return select_barcodes(read_snapatac2_fragments(file, genome).on(resolve(device)), min_num_fragments, whitelist, chr_m)
     if is_bam(file):
-        from gpuatac.io.bam import read_bam_fragments
-
-        return select_barcodes(read_bam_fragments(file, genome).on(resolve(device)), min_num_fragments, whitelist, chr_m)
+        return select_barcodes(_read_bam(file, genome, bam_options).on(resolve(device)), min_num_fragments, whitelist, chr_m)
     return read_fragments(
         file, genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chrM=chr_m, device=device, bulk_name=sample
     )
+
+
+def _read_bam(file: Path, genome: Genome, options: Mapping[str, Any] | None) -> Fragments:
+    from gpuatac.io.bam import read_bam_fragments
+
+    return read_bam_fragments(file, genome, **dict(options or {}))
 
 
 def is_bam(file: Path) -> bool:

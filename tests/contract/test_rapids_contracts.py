@@ -23,14 +23,36 @@ CALLS = {
     "cuvs.neighbors.brute_force:build": {"dataset", "metric"},
     "cuvs.neighbors.brute_force:search": {"index", "queries", "k"},
     "cuml.manifold:UMAP": {
-        "n_neighbors", "n_components", "min_dist", "spread", "n_epochs", "init", "random_state", "precomputed_knn",
+        "n_neighbors",
+        "n_components",
+        "min_dist",
+        "spread",
+        "n_epochs",
+        "init",
+        "random_state",
+        "precomputed_knn",
         "output_type",
     },
     "pylibcugraph:leiden": {
-        "resource_handle", "random_state", "graph", "max_level", "resolution", "theta", "do_expensive_check",
+        "resource_handle",
+        "random_state",
+        "graph",
+        "max_level",
+        "resolution",
+        "theta",
+        "do_expensive_check",
     },
     "rapids_singlecell.pp:harmony_integrate": {
-        "adata", "key", "basis", "adjusted_basis", "n_clusters", "max_iter_harmony", "theta", "sigma", "rng", "dtype",
+        "adata",
+        "key",
+        "basis",
+        "adjusted_basis",
+        "n_clusters",
+        "max_iter_harmony",
+        "theta",
+        "sigma",
+        "rng",
+        "dtype",
     },
     "rmm:reinitialize": {"pool_allocator", "initial_pool_size", "devices"},
     "rmm.statistics:enable_statistics": set(),
@@ -48,7 +70,7 @@ CALLS = {
     "cupy.cuda:set_allocator": set(),
     "cupy.cuda.runtime:memGetInfo": set(),
     "cupy.cuda.runtime:getDevice": set(),
-}  # fmt: skip
+}
 #: module:class without a signature -> attributes that we use
 CLASSES = {
     "cupy:RawModule": {"get_function"},
@@ -122,9 +144,16 @@ def test_precomputed_neighbours_include_the_point_itself():
 def test_umap_accepts_our_arguments():
     umap = resolve("cuml.manifold:UMAP")
     umap(
-        n_neighbors=16, n_components=2, min_dist=0.3, spread=1.0, n_epochs=None, init="spectral", random_state=0,
-        precomputed_knn=None, output_type="cupy",
-    )  # fmt: skip
+        n_neighbors=16,
+        n_components=2,
+        min_dist=0.3,
+        spread=1.0,
+        n_epochs=None,
+        init="spectral",
+        random_state=0,
+        precomputed_knn=None,
+        output_type="cupy",
+    )
     assert {"X"} <= keywords(umap.fit_transform)
 
 

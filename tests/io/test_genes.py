@@ -134,11 +134,11 @@ def test_gene_pred_in_its_variants(tmp_path, line, gene):
     assert rows(written(tmp_path, text)) == [("chr1", 100, 900, "-", "NM_1", gene, gene)]
 
 
-@pytest.mark.parametrize("rest", ["", "\t5\t9\t0\t1\t4,\t0,"])
+@pytest.mark.parametrize("rest", ["", "\t5\t9\t0", "\t5\t9\t0\t1\t4,\t0,"])
 def test_bed_names_are_the_genes(tmp_path, rest):
-    text = f'track name="x"\nchr1\t5\t9\tA\t0\t+{rest}\nchr2\t7\t8\tB\t.\t-{rest}\n'
+    text = f'track name="x"\nchr1\t5\t9\t3\t0\t+{rest}\nchr2\t7\t8\tB\t.\t-{rest}\n'
     assert rows(written(tmp_path, text)) == [
-        ("chr1", 5, 9, "+", "A", "A", "A"),
+        ("chr1", 5, 9, "+", "3", "3", "3"),
         ("chr2", 7, 8, "-", "B", "B", "B"),
     ]
 
@@ -209,8 +209,9 @@ def table(*transcripts):
 
 def test_tss_is_start_on_plus_and_last_base_on_minus_each_once():
     genome = Genome("toy", {"chr1": 1000, "chr2": 1000, "chrM": 100})
-    transcripts = table(("chr2", 10, 20, "-"), ("chr1", 19, 30, "+"), ("chr2", 15, 20, "-"), ("chr1", 19, 90, "+"),
-                        ("chr2", 19, 50, "+"), ("chrM", 5, 9, "+"))  # fmt: skip
+    minus = [("chr2", 10, 20, "-"), ("chr2", 15, 20, "-")]
+    plus = [("chr1", 19, 30, "+"), ("chr1", 19, 90, "+"), ("chr2", 19, 50, "+"), ("chrM", 5, 9, "+")]
+    transcripts = table(*minus, *plus)
     found = tss_table(transcripts, genome)
     assert found.to_numpy().tolist() == [[0, 19, False], [1, 19, False], [1, 19, True]]
     assert [str(t) for t in found.dtypes] == ["int32", "int64", "bool"]

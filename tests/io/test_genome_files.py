@@ -98,10 +98,11 @@ def test_wrong_sizes_are_refused_with_their_line(tmp_path, text, line, found):
     assert info.value.line == line
 
 
-def test_a_cut_off_gzip_fasta_is_refused(tmp_path):
+@pytest.mark.parametrize("size", [12, 1000])
+def test_a_cut_off_gzip_fasta_is_refused(tmp_path, size):
     path = tmp_path / "a.fa.gz"
     body = "\n".join("ACGT"[i] * 50 for i in np.random.default_rng(0).integers(0, 4, 9999))
-    path.write_bytes(gzip.compress(f">chr1\n{body}".encode())[:1000])
+    path.write_bytes(gzip.compress(f">chr1\n{body}".encode())[:size])
     with pytest.raises(FileFormatError, match="end early"):
         read_genome(path)
 

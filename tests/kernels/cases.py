@@ -57,6 +57,14 @@ FRAGMENTS = {
     ),
     "all left out": ((int32(5, 10), int32(50, 60), int32(-1, -1)), 2),
     "duplicates": ((int32(7, 7, 7, 7), int32(107, 107, 107, 500), int32(2, 2, 0, 2)), 3),
+    "a cut at every position": (
+        (
+            np.arange(300, dtype=np.int32),
+            np.arange(1, 301, dtype=np.int32),
+            np.arange(300, dtype=np.int32) % 3,
+        ),
+        3,
+    ),
     "random": (random_fragments(1), 7),
     "many rows, few fragments": (random_fragments(2, n=30, n_rows=1000), 1000),
 }
@@ -96,9 +104,16 @@ def counting_cases():
         for strategy in STRATEGIES:
             for bin_size in (1, 500, 5_000) if label != "many rows, few fragments" else (500,):
                 yield Case(
-                    "tile_counts", f"{label}, {strategy}, {bin_size} bp", columns,
-                    {"n_rows": n_rows, "bin_size": bin_size, "n_bins": -(-5_000 // bin_size), "strategy": strategy},
-                )  # fmt: skip
+                    "tile_counts",
+                    f"{label}, {strategy}, {bin_size} bp",
+                    columns,
+                    {
+                        "n_rows": n_rows,
+                        "bin_size": bin_size,
+                        "n_bins": -(-5_000 // bin_size),
+                        "strategy": strategy,
+                    },
+                )
             for where, (low, high) in overlapping.items():
                 keywords = {"n_rows": n_rows, "region_start": low, "region_end": high, "strategy": strategy}
                 yield Case("region_counts", f"{label}, {strategy}, regions {where}", columns, keywords)
@@ -204,11 +219,20 @@ TEXTS = {
     "CR at the open end": b"chr1\t10\t20\tAAAC-1\r",
     "two CRs": b"chr1\t10\t20\tAAAC-1\t1\r\r\n",
     "comments and blanks": b"# a\n#\n \t \n\t\n" + GOOD + b"\n#chr1\t1\t2\tA\n",
-    "four, five and six columns": b"chr1\t1\t2\tA\nchr1\t1\t2\tA\t7\nchr1\t1\t2\tB\t.\t+\nchr1\t1\t2\tB\t1\t-\nchr1\t1\t2\tC\t1\t.\n",
-    "chromosome ends": b"chr1\t9999\t10000\tA\nchr1\t9999\t10001\tA\nchr10\t1999999999\t2000000000\tB\nchr1\t-1\t5\tA\n",
+    "four, five and six columns": (
+        b"chr1\t1\t2\tA\nchr1\t1\t2\tA\t7\nchr1\t1\t2\tB\t.\t+\nchr1\t1\t2\tB\t1\t-\nchr1\t1\t2\tC\t1\t.\n"
+    ),
+    "chromosome ends": (
+        b"chr1\t9999\t10000\tA\nchr1\t9999\t10001\tA\nchr10\t1999999999\t2000000000\tB\nchr1\t-1\t5\tA\n"
+    ),
     "lengths": b"chr1\t5\t5\tA\nchr1\t6\t5\tA\nchr1\t5\t6\tA\nchr1\t-9\t-8\tA\n",
-    "unknown chromosomes": b"chrX\t1\t2\tA\nchr\t1\t2\tA\nchrX\t9\t2\tA\nchr11\t1\t2\tB\nchr1\t1\t2\tB\nchr1 \t1\t2\tA\n",
-    "long numbers": b"chr1\t00000000000000000000000000007\t0009\tA\t0000000000000000002\nchr1\t0\t99999999999999999999999999999\tA\n",
+    "unknown chromosomes": (
+        b"chrX\t1\t2\tA\nchr\t1\t2\tA\nchrX\t9\t2\tA\nchr11\t1\t2\tB\nchr1\t1\t2\tB\nchr1 \t1\t2\tA\n"
+    ),
+    "long numbers": (
+        b"chr1\t00000000000000000000000000007\t0009\tA\t0000000000000000002\n"
+        b"chr1\t0\t99999999999999999999999999999\tA\n"
+    ),
     "barcodes that begin alike": b"".join(b"chr1\t1\t2\t" + b"A" * k + b"\n" for k in (5, 4, 5, 1, 2, 4, 1)),
     "printable barcodes": b"chr1\t1\t2\t a~!#\nchr1\t1\t2\t a~!#\nchr1\t1\t2\t#\n",
     "one long line": b"chr1\t1\t2\t" + b"ACGT" * 700 + b"\n" + GOOD,

@@ -8,11 +8,12 @@ from .cpu_run import CpuLauncher, CpuRunBackend, build, compiler
 
 
 @pytest.fixture(scope="session")
-def build_folder(request):
+def build_folder(request, tmp_path_factory):
     """Where the CPU builds of the kernels are kept from run to run."""
     if compiler() is None:
         pytest.skip("no C++ compiler: the kernels cannot be built for the CPU")
-    return request.config.cache.mkdir("kernels")
+    cache = getattr(request.config, "cache", None)
+    return tmp_path_factory.mktemp("kernels") if cache is None else cache.mkdir("kernels")
 
 
 @pytest.fixture(scope="session")

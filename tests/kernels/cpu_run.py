@@ -1,4 +1,4 @@
-"""Kernels compiled for the CPU: the .cu files, unchanged, behind cuda_on_cpu.h, and a launcher that runs them."""
+"""Kernels compiled for the CPU, the .cu files unchanged, and a launcher that runs them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gpuatac.backend.gpu.parsing import ALL_BITS, Parsing
 
 HERE = Path(__file__).parent
 WAITS = re.compile(r"_sync\b|__syncthreads|__syncwarp")
-FLAGS = ("-std=c++17", "-shared", "-fPIC", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
+FLAGS = ("-std=c++17", "-shared", "-fPIC", "-g", "-Wall", "-Wextra", "-Wno-unused-function")
 #: Undefined behaviour ends the program as an overrun does; a null base plus zero is how an empty array looks.
 SANITIZE = (
     "-O1",
@@ -56,11 +56,11 @@ def harness() -> str:
             kind = TYPES[argument.dtype] + ("*" if argument.is_array else "")
             taken.append(f"{kind} a{i}")
             passed.append(f"a{i}")
-        lines.append(
-            f'extern "C" const char* run_{kernel.name}(unsigned grid, unsigned block, std::size_t shared, int order, '
-            f"{', '.join(taken)}) {{ return cpu_cuda::launch(grid, block, shared, order, "
-            f"{str(kernel.name in waits).lower()}, [=] {{ {kernel.name}({', '.join(passed)}); }}); }}"
-        )
+        geometry = "unsigned grid, unsigned block, size_t shared, int order"
+        launched = f"cpu_cuda::launch(grid, block, shared, order, {str(kernel.name in waits).lower()}, "
+        body = f"[=] {{ {kernel.name}({', '.join(passed)}); }}"
+        head = f'extern "C" const char* run_{kernel.name}({geometry}, {", ".join(taken)})'
+        lines.append(f"{head} {{ return {launched}{body}); }}")
     return "\n".join(lines) + "\n"
 
 
@@ -111,9 +111,12 @@ class CpuLauncher:
         grid = min(-(-n_threads // self.block), self.max_blocks)
         self.launched.append(name)
         problem = run(
-            ctypes.c_uint(grid), ctypes.c_uint(self.block), ctypes.c_size_t(shared_bytes), ctypes.c_int(self.order),
+            ctypes.c_uint(grid),
+            ctypes.c_uint(self.block),
+            ctypes.c_size_t(shared_bytes),
+            ctypes.c_int(self.order),
             *passed,
-        )  # fmt: skip
+        )
         assert problem is None, f"{name}: {problem.decode()}"
 
 
@@ -122,7 +125,7 @@ class CpuRunBackend(Arrays):
 
     count_dtype = COUNT_DTYPE
 
-    def __init__(self, launcher, *, hash_mask: int = ALL_BITS, chunk: int = 1 << 27) -> None:
+    def __init__(self, launcher, *, hash_mask: int = ALL_BITS, chunk: int = 1 << 26) -> None:
         import scipy.sparse
 
         super().__init__(np, scipy.sparse)

@@ -1,9 +1,9 @@
 // Runs the kernels of kernels/*.cu on a CPU, their source unchanged. For tests only; Linux with g++ or clang++.
 //
 // Every thread of a block is a fiber (ucontext). A fiber runs until it ends or waits at a barrier or a warp collective;
-// the scheduler then takes the next one, in the order that the test asks for: 0 forward, 1 backward, n >= 2 a shuffle
-// seeded with n, drawn anew for every block and every round. Blocks run one after another, in that order too, so a
-// __shared__ variable can be a plain static. Kernels that never wait run as simple loops ("direct").
+// the scheduler then takes the next one, in the order that the test asks for: 0 forward, all warps in step; 1 backward
+// and n >= 2 in a shuffle seeded with n, one warp running ahead to the next barrier before another starts. Blocks run
+// one after another, in that order too, so a __shared__ variable can be a plain static. Kernels that never wait run as simple loops ("direct").
 //
 // What this cannot show: races within one step, the memory model, the order of float atomics.
 #pragma once
@@ -74,6 +74,7 @@ class Order {
         std::iota(items_.begin(), items_.end(), 0u);
         if (kind_ == 1) std::reverse(items_.begin(), items_.end());
     }
+    bool in_step() const { return kind_ == 0; }
     const std::vector<unsigned>& next() {
         if (kind_ >= 2) std::shuffle(items_.begin(), items_.end(), random_);
         return items_;
@@ -85,32 +86,43 @@ class Order {
     std::vector<unsigned> items_;
 };
 
-// Let go the warps all of whose living threads wait in a collective, then, if every thread waits there, the block.
-static bool release_waiting() {
+// Let go a warp all of whose lanes wait in a collective.
+static bool release_warp(unsigned low) {
+    unsigned waiting = 0, ended = 0;
+    for (unsigned i = low; i < low + kWarp; i++) {
+        waiting += fibers[i]->state == State::at_warp;
+        ended += fibers[i]->state == State::done;
+    }
+    if (!waiting || waiting + ended < kWarp) return false;
+    if (ended) throw std::runtime_error("a warp collective after a lane has ended");
+    for (unsigned i = low; i < low + kWarp; i++) fibers[i]->state = State::ready;
+    return true;
+}
+
+// Let go the block when every thread waits at the barrier; false when all threads have ended.
+static bool release_block() {
     const unsigned n = static_cast<unsigned>(fibers.size());
     unsigned at_barrier = 0, done = 0;
-    bool released = false;
-    for (unsigned low = 0; low < n; low += kWarp) {
-        unsigned waiting = 0, ended = 0;
-        for (unsigned i = low; i < low + kWarp; i++) {
-            waiting += fibers[i]->state == State::at_warp;
-            ended += fibers[i]->state == State::done;
-            at_barrier += fibers[i]->state == State::at_barrier;
-        }
-        done += ended;
-        if (waiting && waiting + ended == kWarp) {
-            if (ended) throw std::runtime_error("a warp collective after a lane has ended");
-            for (unsigned i = low; i < low + kWarp; i++) fibers[i]->state = State::ready;
-            released = true;
-        }
+    for (auto& f : fibers) {
+        at_barrier += f->state == State::at_barrier;
+        done += f->state == State::done;
     }
-    if (released) return true;
     if (done == n) return false;
     if (at_barrier != n)
         throw std::runtime_error("deadlock: " + std::to_string(at_barrier) + " of " + std::to_string(n) +
                                  " threads reached the barrier");
     for (auto& f : fibers) f->state = State::ready;
     return true;
+}
+
+static void run_ready(const std::vector<unsigned>& order, unsigned low, unsigned high) {
+    for (unsigned i : order) {
+        if (i < low || i >= high || fibers[i]->state != State::ready) continue;
+        running = fibers[i].get();
+        threadIdx.x = i;
+        swapcontext(&scheduler, &running->context);
+    }
+    running = nullptr;
 }
 
 static void run_block_in_fibers(unsigned block, Order& order) {
@@ -127,14 +139,23 @@ static void run_block_in_fibers(unsigned block, Order& order) {
         makecontext(&f.context, fiber_main, 0);
     }
     do {
-        for (unsigned i : order.next()) {
-            if (fibers[i]->state != State::ready) continue;
-            running = fibers[i].get();
-            threadIdx.x = i;
-            swapcontext(&scheduler, &running->context);
+        if (order.in_step()) {
+            bool more = true;
+            while (more) {
+                run_ready(order.next(), 0, block);
+                more = false;
+                for (unsigned low = 0; low < block; low += kWarp) more |= release_warp(low);
+            }
+            continue;
         }
-        running = nullptr;
-    } while (release_waiting());
+        // one warp after another as far as the next barrier: what a barrier should have waited for has not happened
+        const std::vector<unsigned> threads = order.next();
+        for (unsigned first : threads) {
+            const unsigned low = first - first % kWarp;
+            do run_ready(threads, low, low + kWarp);
+            while (release_warp(low));
+        }
+    } while (release_block());
 }
 
 // The whole launch; the message of what went wrong, or nullptr.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gpuatac.backend.gpu import launch
+from gpuatac.backend.gpu.counting import Counting
 from gpuatac.backend.protocol import STRATEGIES
 
 from .cpu_run import waiting_kernels
@@ -126,3 +127,70 @@ def test_kernels_are_found_in_a_wheel_as_in_a_checkout(tmp_path, monkeypatch):
     shutil.rmtree(package / "_kernels")
     with pytest.raises(FileNotFoundError, match="the CUDA kernels are missing"):
         launch.kernel_folder.__wrapped__()
+
+
+class StandInCupy:
+    """Takes the place of CuPy where a launch hands its arguments over; keeps what it was given."""
+
+    def __init__(self):
+        self.launches = []
+        self.compiled = []
+        self.cuda = self
+        self.runtime = self
+
+    def getDevice(self):
+        return 0
+
+    def RawModule(self, *, code, options):
+        self.compiled.append((code, options))
+        return self
+
+    def get_function(self, name):
+        return lambda grid, block, passed, shared_mem: self.launches.append(
+            (name, grid, block, passed, shared_mem)
+        )
+
+
+def test_a_launch_passes_numbers_of_the_declared_width_and_a_null_pointer():
+    cupy = StandInCupy()
+    run = launch.CudaLauncher(cupy)
+    row, sums = np.zeros(2_000_000, np.int32), np.zeros(3, np.int64)
+    for _ in range(2):
+        run("row_sums", row.size, row, None, row.size, sums)
+    name, grid, block, passed, shared_mem = cupy.launches[1]
+    assert (name, grid, block, shared_mem) == ("row_sums", (4096,), (256,), 0)
+    assert passed[0] is row
+    assert passed[3] is sums
+    assert [type(value) for value in passed[1:3]] == [np.uint64, np.int64]
+    assert passed[1:3] == (0, row.size)
+    assert cupy.compiled == [(launch.source("rows"), ("-std=c++17",))]
+
+
+def test_nothing_is_launched_for_no_threads():
+    cupy = StandInCupy()
+    launch.CudaLauncher(cupy)("row_sums", 0, None, None, 0, None)
+    assert not cupy.launches
+
+
+def test_dynamic_shared_memory_is_asked_for_where_it_is_used():
+    cupy = StandInCupy()
+    empty = np.empty(0, np.int32)
+    counting = Counting(np, launch.CudaLauncher(cupy))
+    column = np.zeros(5, np.int32)
+    for max_length in (1_000, 20_000):
+        counting.length_histogram(column, column + 9, column, max_length=max_length)
+    for window in (2_000, 7_000):
+        counting.tss_counts(
+            column,
+            column + 9,
+            column,
+            n_rows=1,
+            tss=empty,
+            reverse=empty > 0,
+            window=window,
+            half_center=5,
+            edge=100,
+        )
+    assert [shared_mem for *_, shared_mem in cupy.launches] == [4 * 1_001, 0, 4 * 4_001, 0]
+    place = [argument.name for argument in launch.kernels()["tss_counts"].arguments].index("privatise")
+    assert [passed[place] for *_, passed, _ in cupy.launches[2:]] == [1, 0]

@@ -161,8 +161,9 @@ def compare_embedding(tag, case, peer, adata, table) -> None:
     cosine = np.abs(cosines(peer["X_spectral"], np.asarray(adata.obsm["X_spectral"], float)[:, :k]))
     table.close(f"{tag}: |cosine| of eigenvectors", np.ones(k), cosine, 1e-5)
 
-    adata.obsm["X_spectral"] = peer["X_spectral"]
-    ga.pp.knn(adata, n_neighbors=case["n_neighbors"], use_dims=range(k))
+    adata.obsm["X_of_peer"] = peer["X_spectral"]
+    n_neighbors = min(case["n_neighbors"], adata.n_obs - 1)
+    ga.pp.knn(adata, n_neighbors=n_neighbors, use_rep="X_of_peer", weights="count")
     compare_neighbors(tag, peer, adata, table)
     compare_doublets(tag, peer, adata, table)
 
@@ -191,7 +192,7 @@ def compare_doublets(tag, peer, adata, table) -> None:
     n = adata.n_obs
     pairs = oracles.simulated_pairs(n)
     kept = int(peer["scrublet_n_comps_kept"])
-    ga.pp.scrublet(adata, features="of_peer", n_comps=kept, sim_pairs=pairs)
+    ga.pp.scrublet(adata, features="of_peer", sim_pairs=pairs)
     ours, theirs = adata.obs["doublet_score"].to_numpy(), peer["doublet_score"]
     x = sp.csr_matrix(adata.X)[:, peer["selected"]].astype(float)
     low, high = attainable_scores(sp.vstack([x, x[pairs[:, 0]] + x[pairs[:, 1]]]).tocsr(), n, kept)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuatac.backend.protocol import Csr
+if TYPE_CHECKING:
+    from gpuatac.backend.protocol import Csr
 
 COUNT_DTYPE = np.float32  # cupyx matrices hold no integers; exact up to 2^24
 

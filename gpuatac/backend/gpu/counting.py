@@ -33,7 +33,7 @@ class Counting:
     sorting).
     """
 
-    def __init__(self, xp: Any, launch: Launcher, *, chunk: int = 1 << 27) -> None:
+    def __init__(self, xp: Any, launch: Launcher, *, chunk: int = 1 << 26) -> None:
         self._xp = xp
         self._launch = launch
         self._chunk = chunk
@@ -76,7 +76,7 @@ class Counting:
         region_start, region_end = self._int32(region_start), self._int32(region_end)
         n_regions = int(region_start.size)
         if n_regions > MAX_REGIONS:
-            msg = f"region_start has {n_regions} regions; at most {MAX_REGIONS} are allowed; count them in parts."
+            msg = f"got {n_regions} regions; at most {MAX_REGIONS} are allowed; count them in parts."
             raise InputError(msg)
         regions = (
             region_start,
@@ -112,15 +112,30 @@ class Counting:
         columns = self._columns(start, end, row)
         region_start, region_end = self._int32(region_start), self._int32(region_end)
         self._launch(
-            "overlap_any", columns[-1], *columns, region_start, region_end, int(region_start.size), int(as_insertion),
+            "overlap_any",
+            columns[-1],
+            *columns,
+            region_start,
+            region_end,
+            int(region_start.size),
+            int(as_insertion),
             hits,
-        )  # fmt: skip
+        )
         return hits
 
     def tss_counts(
-        self, start: Any, end: Any, row: Any, *, n_rows: int, tss: Any, reverse: Any, window: int, half_center: int,
+        self,
+        start: Any,
+        end: Any,
+        row: Any,
+        *,
+        n_rows: int,
+        tss: Any,
+        reverse: Any,
+        window: int,
+        half_center: int,
         edge: int,
-    ) -> TssCounts:  # fmt: skip
+    ) -> TssCounts:
         """See ``protocol.Counting.tss_counts``."""
         xp = self._xp
         center, flank = xp.zeros(n_rows, np.int64), xp.zeros(n_rows, np.int64)
@@ -128,10 +143,22 @@ class Counting:
         columns = self._columns(start, end, row)
         shared_bytes = _shared_bytes(2 * window + 1)
         self._launch(
-            "tss_counts", columns[-1], *columns, self._int32(tss), xp.ascontiguousarray(reverse, dtype=np.uint8),
-            int(tss.size), window, half_center, edge, int(shared_bytes > 0), center, flank, profile, totals,
+            "tss_counts",
+            columns[-1],
+            *columns,
+            self._int32(tss),
+            xp.ascontiguousarray(reverse, dtype=np.uint8),
+            int(tss.size),
+            window,
+            half_center,
+            edge,
+            int(shared_bytes > 0),
+            center,
+            flank,
+            profile,
+            totals,
             shared_bytes=shared_bytes,
-        )  # fmt: skip
+        )
         n_inside, n_insertions = totals.tolist()
         return TssCounts(center, flank, profile, int(n_inside), int(n_insertions))
 
@@ -238,10 +265,15 @@ class Counting:
         stop = self._xp.cumsum(size, dtype=np.int64)
         return stop - size, self._xp.empty(int(stop[-1]), np.int64)
 
-    def _matrix(
-        self, start: Any, end: Any, row: Any, keys_of: Callable[[tuple[Any, Any, Any, int]], Any], n_rows: int,
+    def _matrix(  # noqa: PLR0917
+        self,
+        start: Any,
+        end: Any,
+        row: Any,
+        keys_of: Callable[[tuple[Any, Any, Any, int]], Any],
+        n_rows: int,
         n_columns: int,
-    ) -> Csr:  # fmt: skip
+    ) -> Csr:
         """Count the keys of all fragments, ``chunk`` fragments at a time."""
         xp = self._xp
         key, count = xp.empty(0, np.int64), xp.empty(0, np.int64)
@@ -249,16 +281,17 @@ class Counting:
             part = slice(low, low + self._chunk)
             new_key, new_count = self._count(keys_of(self._columns(start[part], end[part], row[part])))
             key, count = (new_key, new_count) if low == 0 else self._merge(key, count, new_key, new_count)
-        if count.size and int(count.max()) > MAX_COUNT:
+        top = int(count.max()) if count.size else 0
+        if top > MAX_COUNT:
             msg = (
-                f"a matrix entry counts {int(count.max())}; a GPU matrix holds whole numbers up to {MAX_COUNT} (float32); "
-                "use device='cpu', or leave the feature (often chrM) out"
+                f"a matrix entry counts {top}; a GPU matrix (float32) holds counts up to {MAX_COUNT}; "
+                "use device='cpu', or leave the feature (often chrM) out."
             )
             raise InputError(msg)
         return self._csr(key, count.astype(COUNT_DTYPE), n_rows, n_columns)
 
     def _count(self, key: Any) -> tuple[Any, Any]:
-        """The distinct keys, ascending, and how often each occurs; NO_KEY is left out. ``key`` is sorted in place."""
+        """The distinct keys, ascending, without NO_KEY, and how often each occurs; sorts ``key`` in place."""
         key.sort()
         n = int(self._xp.searchsorted(key, self._xp.asarray(np.array([NO_KEY])))[0])
         key, edge = self._runs(key[:n])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXTRA_NEIGHBOURS = 8  # candidates beyond k and self, so that rounding cannot push a true neighbour out
 ROW_BLOCK_ELEMENTS = 1 << 26  # float64 values held at a time while distances are recomputed
 EPS32 = float(np.finfo(np.float32).eps)
-MAX_LEVELS = 100  # of Leiden, when it is to run until it converges
+MAX_LEVELS = 100  # of Leiden: enough to run until it converges
 LEIDEN_THETA = 1.0
 
 
@@ -64,8 +64,10 @@ def exact_neighbours(
     return indices, distances
 
 
-def _nearest(xp: Any, points: Any, rows: Any, near: Any, k: int, indices: Any, distances: Any) -> Any:
-    """Write the k nearest of ``near`` (ascending indices) for ``rows``; return the squared distance of the last."""
+def _nearest(  # noqa: PLR0917
+    xp: Any, points: Any, rows: Any, near: Any, k: int, indices: Any, distances: Any
+) -> Any:
+    """Write the k nearest of ``near`` (ascending indices) for ``rows``; the last's squared distance."""
     difference = points[rows][:, None, :] - points[near]
     squared = (difference * difference).sum(axis=2)
     squared[near == rows[:, None]] = np.inf
@@ -130,7 +132,11 @@ class Graph:
     def leiden(
         self, adjacency: Any, *, resolution: float, n_iterations: int, seed: int, weighted: bool
     ) -> tuple[Any, float]:
-        """See ``protocol.Graph.leiden``. cuGraph's Leiden is not bit-reproducible, even with a seed."""
+        """See ``protocol.Graph.leiden``. cuGraph's Leiden is not bit-reproducible, even with a seed.
+
+        It runs until it converges: what cuGraph can limit are levels of one pass, not the passes that
+        ``n_iterations`` counts.
+        """
         import pylibcugraph
 
         xp = self._xp
@@ -145,10 +151,14 @@ class Graph:
             store_transposed=False, renumber=False, do_expensive_check=False, input_array_format="CSR",
         )  # fmt: skip
         vertices, clusters, _ = pylibcugraph.leiden(
-            resource_handle=handle, random_state=seed, graph=graph,
-            max_level=n_iterations if n_iterations > 0 else MAX_LEVELS, resolution=resolution, theta=LEIDEN_THETA,
+            resource_handle=handle,
+            random_state=seed,
+            graph=graph,
+            max_level=MAX_LEVELS,
+            resolution=resolution,
+            theta=LEIDEN_THETA,
             do_expensive_check=False,
-        )  # fmt: skip
+        )
         found = xp.empty(n, np.int64)
         found[vertices] = clusters
         labels = by_falling_size(np.asarray(found.tolist()))
@@ -169,7 +179,15 @@ class Graph:
         )
         adata = anndata.AnnData(obs=obs, obsm={"points": points})
         rapids_singlecell.pp.harmony_integrate(
-            adata, "batch", basis="points", adjusted_basis="corrected", n_clusters=max(1, min(100, round(n / 30))),
-            max_iter_harmony=max_iter, theta=theta, sigma=sigma, rng=seed, dtype=np.float32,
-        )  # fmt: skip
+            adata,
+            "batch",
+            basis="points",
+            adjusted_basis="corrected",
+            n_clusters=max(1, min(100, round(n / 30))),
+            max_iter_harmony=max_iter,
+            theta=theta,
+            sigma=sigma,
+            rng=seed,
+            dtype=np.float32,
+        )
         return self._xp.asarray(adata.obsm["corrected"], dtype=np.float32)

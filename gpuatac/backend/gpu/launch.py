@@ -97,7 +97,7 @@ def kernel_folder() -> Path:
     for folder in candidates:
         if (folder / "common.cuh").is_file():
             return folder
-    msg = f"the CUDA kernels are missing: neither {candidates[0]} nor {candidates[1]} has common.cuh; reinstall gpuatac."
+    msg = f"the CUDA kernels are missing: neither {candidates[0]} nor {candidates[1]} has them; reinstall."
     raise FileNotFoundError(msg)
 
 

@@ -16,13 +16,5 @@ class Linalg:
     def eigsh_la(
         self, matvec: Any, n: int, k: int, *, v0: Any, tol: float = 0.0, which: Literal["LA", "LM"] = "LA"
     ) -> tuple[Any, Any]:
-        """See ``protocol.Linalg.eigsh_la``. "LM" solves for the square, then rotates within the space found."""
-        if which == "LA":
-            return largest_eigenpairs(self._xp, matvec, n, k, v0=v0, tol=tol)
-        xp = self._xp
-        _, space = largest_eigenpairs(xp, lambda v: matvec(matvec(v)), n, k, v0=v0, tol=tol)
-        image = xp.stack([matvec(space[:, j]) for j in range(space.shape[1])], axis=1)
-        inner = space.T @ image
-        values, rotation = xp.linalg.eigh((inner + inner.T) / 2)
-        order = xp.argsort(-values)
-        return values[order], space @ rotation[:, order]
+        """See ``protocol.Linalg.eigsh_la``."""
+        return largest_eigenpairs(self._xp, matvec, n, k, v0=v0, tol=tol, which=which)

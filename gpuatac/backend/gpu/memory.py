@@ -49,7 +49,7 @@ def _share_with_torch() -> None:
 
 
 def usage(cupy: Any) -> dict[str, int]:
-    """Bytes of the current device: total, free (the pool's unused part included) and at the peak of this process."""
+    """Bytes of the current device: total, free (with the pool's unused part), at this process's peak."""
     import rmm
     import rmm.statistics
 

@@ -15,7 +15,7 @@ class Ordering:
     def __init__(self, xp: Any) -> None:
         self._xp = xp
 
-    def sort_fragments(
+    def sort_fragments(  # noqa: PLR0917 - the columns
         self, chrom: Any, start: Any, end: Any, cell: Any, count: Any, strand: Any | None, *, n_chroms: int
     ) -> tuple[np.ndarray, Any, Any, Any, Any, Any | None, bool]:
         """See ``protocol.Ordering.sort_fragments``."""
@@ -31,6 +31,11 @@ class Ordering:
         ptr = np.zeros(n_chroms + 1, np.int64)
         ptr[1:] = np.cumsum(xp.bincount(chrom[kept], minlength=n_chroms).tolist())
         return (
-            ptr, start[order], end[order], cell[order], count[order], None if strand is None else strand[order],
+            ptr,
+            start[order],
+            end[order],
+            cell[order],
+            count[order],
+            None if strand is None else strand[order],
             came_sorted,
-        )  # fmt: skip
+        )

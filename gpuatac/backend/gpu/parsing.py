@@ -62,13 +62,14 @@ class Parsing:
         total = [int(x) for x in totals.tolist()]
         dropped = np.array(total[: LAST_DROP + 1], dtype=np.int64)
         dropped[KEPT] = 0
+        unknown: dict[bytes, int] = {}
         error_line = -1 if total[FIRST_ERROR] == LAST else total[FIRST_ERROR]
         if error_line >= 0:
             kept = xp.empty(0, np.int64)
-            error_code, unknown = int(status[error_line]), {}
+            error_code = int(status[error_line])
         else:
             kept = xp.flatnonzero(status == KEPT)
-            error_code, unknown = 0, {}
+            error_code = 0
             if total[UNKNOWN_CHROM]:
                 unknown = self._unknown(
                     text, xp.flatnonzero(status == UNKNOWN_CHROM), hashes, name_at, name_length
@@ -79,13 +80,23 @@ class Parsing:
             barcode, first = self.distinct_names(text, kept, hashes, name_at, name_length)
             barcodes = self._names(text, first, name_at, name_length)
         return ParsedBlock(
-            n_lines=n, chrom=chrom[kept], start=start[kept], end=end[kept], count=count[kept], strand=strand[kept],
-            barcode=barcode, barcodes=barcodes, dropped=dropped, unknown_chroms=unknown, error_line=error_line,
-            error_code=error_code, has_strand=total[WITH_STRAND] > 0,
-        )  # fmt: skip
+            n_lines=n,
+            chrom=chrom[kept],
+            start=start[kept],
+            end=end[kept],
+            count=count[kept],
+            strand=strand[kept],
+            barcode=barcode,
+            barcodes=barcodes,
+            dropped=dropped,
+            unknown_chroms=unknown,
+            error_line=error_line,
+            error_code=error_code,
+            has_strand=total[WITH_STRAND] > 0,
+        )
 
     def line_ends(self, text: Any) -> Any:
-        """int64 (n_lines,): the position of each line's newline; of a last line without one, the text's length."""
+        """int64 (n_lines,): where each line's newline is; for a last line without one, the text's length."""
         xp = self._xp
         n = int(text.size)
         n_tiles = -(-n // TILE)
@@ -168,7 +179,7 @@ class Parsing:
         return out
 
     def _chrom_table(self, names: list[bytes], codes: np.ndarray) -> tuple[Any, Any, Any, Any, int]:
-        """The known chromosomes sorted by hash, as parse_lines takes them; of equal names the first stays in front."""
+        """The known chromosomes as parse_lines takes them: by hash, of equal names the first in front."""
         xp = self._xp
         hashes = np.array([hash_bytes(name) & self._hash_mask for name in names], dtype=np.uint64)
         order = np.argsort(hashes, kind="stable")

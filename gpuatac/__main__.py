@@ -1,0 +1,7 @@
+"""``python -m gpuatac``."""
+
+import sys
+
+from gpuatac.cli import main
+
+sys.exit(main())

@@ -1,0 +1,87 @@
+"""``gpuatac info``: the machine, or the history of a file."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from gpuatac import __version__, check, slots
+from gpuatac.backend import get, gpu_problem
+from gpuatac.errors import FileFormatError
+from gpuatac.threads import get_threads
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIBRARIES = ("numpy", "scipy", "numba", "pandas", "anndata", "pyarrow", "scikit-learn", "umap-learn", "igraph", "harmonypy",
+             "isal", "matplotlib")
+GPU_LIBRARIES = ("cupy-cuda13x", "cudf-cu13", "cuml-cu13", "cugraph-cu13", "cuvs-cu13", "rmm-cu13", "rapids-singlecell-cu13",
+                 "torch")
+
+
+def _versions(names: tuple[str, ...]) -> str:
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found) or "none installed"
+
+
+def _gib(n: int) -> str:
+    return f"{n / 2**30:.1f} GiB"
+
+
+def describe_machine() -> str:
+    """Device, versions and memory."""
+    host = get("cpu").memory()
+    lines = [
+        f"gpuatac {__version__}, Python {platform.python_version()} on {platform.system()} {platform.machine()}",
+        f"CPU: {get_threads()} threads, {_gib(host['total'])} memory, {_gib(host['free'])} free",
+        f"libraries: {_versions(LIBRARIES)}",
+    ]
+    problem = gpu_problem()
+    if problem:
+        lines.append(f"GPU: not available: {problem}")
+    else:
+        device = get("gpu").memory()
+        lines.append(f"GPU: {_gib(device['total'])} memory, {_gib(device['free'])} free")
+        lines.append(f"GPU libraries: {_versions(GPU_LIBRARIES)}")
+    lines.append(f"device taken by --device auto: {'cpu' if problem else 'gpu'}")
+    return "\n".join(lines)
+
+
+def describe_file(path: Path) -> str:
+    """What an .h5ad holds and what was done to it, read without loading its matrices."""
+    import h5py
+    from anndata.io import read_elem
+
+    check.existing_file(path, "file")
+    if not h5py.is_hdf5(path):
+        raise FileFormatError(path, "a file that is no HDF5", "an .h5ad file", "give a file written by gpuatac or AnnData")
+    with h5py.File(path, "r") as file:
+        missing = [group for group in ("obs", "var", "uns") if group not in file]
+        if missing:
+            raise FileFormatError(path, f"an HDF5 file without {missing[0]!r}", "an .h5ad file",
+                                  "give a file written by gpuatac or AnnData")
+        uns = read_elem(file["uns"])
+        n_obs, n_vars = (len(file[g][file[g].attrs["_index"]]) for g in ("obs", "var"))
+        shown = {g: sorted(k for k in file[g] if k != file[g].attrs.get("_index")) for g in ("obs", "var", "obsm", "obsp")
+                 if g in file}
+    lines = [f"{path.name}: {n_obs:,} cells x {n_vars:,} features"]
+    lines += [f"  {group}: {', '.join(keys)}" for group, keys in shown.items() if keys]
+    for record in uns.get(slots.FRAGMENTS, {}).get("samples", []):
+        sample = json.loads(str(record))
+        lines.append(f"  fragments of {sample['sample']}: {sample['path']}")
+    history = [json.loads(str(r)) for r in uns.get(slots.HISTORY, [])]
+    if not history:
+        lines.append("no history: the file was not made by gpuatac")
+    else:
+        lines.append(f"history ({len(history)} verbs)")
+    for r in history:
+        given = ", ".join(f"{k}={v!r}" for k, v in r["parameters"].items())
+        lines.append(f"  {r['verb']}({given})  [{r['version']}, {r['device']}, {r['seconds']:.2f} s]")
+    return "\n".join(lines)

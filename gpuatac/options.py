@@ -1,0 +1,66 @@
+"""Every option of the main job with its default: the one table that the CLI, the README and the summary show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def _opt(default: Any, text: str, **meta: Any) -> Any:
+    return field(default=default, metadata={"help": text, **meta})
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of ``gpuatac.run`` and ``gpuatac run``; one set of defaults for every data set."""
+
+    genome: str | None = _opt(None, "hg38, hg19, mm10, mm39, or a chrom.sizes, .fai or FASTA file; required")
+    genes: str | None = _opt(None, "GTF, GFF3, genePred or BED of transcripts; without it no TSS and gene steps", path=True)
+    blacklist: str | None = _opt(None, "BED of regions whose tiles are never selected and whose share is measured", path=True)
+    contigs: str = _opt("main", "chromosomes to keep: main (numbered, X, Y, M) or all", choices=("main", "all"))
+    whitelist: str | None = _opt(None, "file of barcodes to keep, one a line", path=True)
+    call_cells: str = _opt("none", "tell cells from empty droplets: none, knee or ordmag", choices=("none", "knee", "ordmag"))
+    min_fragments: int = _opt(1000, "fewest fragments of a cell, outside the mitochondrial chromosome")
+    max_fragments: int | None = _opt(None, "most fragments of a cell")
+    min_tsse: float = _opt(5.0, "lowest TSS enrichment of a cell (needs --genes)")
+    max_frac_mito: float | None = _opt(None, "highest mitochondrial share of a cell's fragments")
+    max_nucleosome_signal: float | None = _opt(None, "highest ratio of 147-293 bp fragments to shorter ones")
+    max_blacklist_fraction: float | None = _opt(None, "highest share of fragments in blacklisted regions (needs --blacklist)")
+    bin_size: int = _opt(2000, "tile width in bp")
+    counting_strategy: str = _opt("paired-insertion", "what a fragment adds to a tile",
+                                  choices=("paired-insertion", "insertion", "fragment"))
+    exclude_chroms: str = _opt("chrM,chrMT,M,MT,chrY,Y", "chromosomes without tiles, separated by commas")
+    n_features: int = _opt(500_000, "tiles to embed with, at most")
+    feature_method: str = _opt("count", "how tiles are ranked: count or variability", choices=("count", "variability"))
+    doublets: str = _opt("remove", "doublets by scrublet: remove, label or skip", choices=("remove", "label", "skip"))
+    expected_doublet_rate: float = _opt(0.1, "expected share of doublets")
+    n_comps: int = _opt(30, "spectral components, at most")
+    sample_size: int | None = _opt(None, "landmark cells for the Nystrom embedding of very many cells; unset: exact")
+    keep_depth_components: bool = _opt(False, "cluster also on components that follow sequencing depth (|r| >= 0.9)")
+    batch_correction: str = _opt("none", "of several samples: none or harmony", choices=("none", "harmony"))
+    n_neighbors: int | None = _opt(None, "neighbours of each cell; unset: round(1.75 sqrt(cells)) within 5 and 50")
+    min_dist: float = _opt(0.3, "UMAP's min_dist")
+    resolution: float = _opt(1.0, "Leiden resolution")
+    leiden_flavor: str = _opt("auto", "auto, igraph (deterministic) or cugraph (GPU)", choices=("auto", "igraph", "cugraph"))
+    gene_upstream: int = _opt(2000, "bp upstream of a gene that count towards its activity")
+    seed: int = _opt(0, "seed of everything random")
+    figure_format: str = _opt("png", "png, pdf or svg", choices=("png", "pdf", "svg"))
+
+    @property
+    def min_num_fragments(self) -> int:
+        """Barcodes below this are left out on import: 10 when cells are called, else min(200, min_fragments)."""
+        return 10 if self.call_cells != "none" else min(200, self.min_fragments)
+
+
+def defaults() -> dict[str, Any]:
+    """Default by option name."""
+    return {f.name: f.default for f in fields(RunOptions)}
+
+
+def defaults_table() -> str:
+    """The table of defaults as Markdown."""
+    rows = ["| option | default | what it is |", "| --- | --- | --- |"]
+    for f in fields(RunOptions):
+        shown = "unset" if f.default is None else "off" if f.default is False else f"{f.default}"
+        rows.append(f"| `--{f.name.replace('_', '-')}` | {shown} | {f.metadata['help'].replace('|', chr(92) + '|')} |")
+    return "\n".join(rows)

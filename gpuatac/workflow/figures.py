@@ -1,0 +1,85 @@
+"""The figures of a run, drawn from what is stored."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from gpuatac import slots
+from gpuatac.io.h5ad import read_h5ad
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+
+    from gpuatac.options import RunOptions
+
+logger = logging.getLogger(__name__)
+COLORS = (slots.LEIDEN, slots.SAMPLE, slots.N_FRAGMENT, slots.TSSE, slots.DOUBLET_SCORE)
+
+
+def draw_figures(adata: AnnData, folder: Path, options: RunOptions, *, checkpoint: Path) -> list[Path]:
+    """Write every figure that the stored results allow; quality figures show all barcodes, before any filter."""
+    from gpuatac import pl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    everyone = read_h5ad(checkpoint) if checkpoint.exists() else adata
+    if slots.CELL_CALLS in adata.uns:
+        everyone.uns[slots.CELL_CALLS] = adata.uns[slots.CELL_CALLS]
+    written: list[Path] = []
+
+    def save(name: str, draw, source: AnnData, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        path = folder / f"{name}.{options.figure_format}"
+        draw(source, save=path, **kwargs)
+        written.append(path)
+
+    if slots.FRAG_SIZE_DISTR in everyone.uns:
+        save("fragment_sizes", pl.frag_size_distr, everyone)
+    if slots.TSS_PROFILE in everyone.uns:
+        save("tss_profile", pl.tss_profile, everyone)
+        if everyone.n_obs > 1:
+            save("tsse", pl.tsse, everyone, min_counts=options.min_fragments, min_tsse=options.min_tsse)
+    if everyone.n_obs > 1:
+        save("knee", pl.knee, everyone)
+    if slots.SCRUBLET in adata.uns:
+        save("doublet_scores", pl.doublet_scores, adata)
+    if slots.SPECTRAL_EIGENVALUE in adata.uns:
+        save("spectral_eigenvalues", pl.spectral_eigenvalues, adata)
+    if slots.X_UMAP in adata.obsm:
+        colors = [c for c in COLORS if c in adata.obs]
+        save("umap", pl.umap, adata, color=colors)
+        genes = marker_genes(adata)
+        if genes:
+            save("umap_genes", pl.umap, adata, color=genes)
+    logger.info("figures: %s", ", ".join(p.name for p in written))
+    return written
+
+
+def marker_genes(adata: AnnData, most: int = 9) -> list[str]:
+    """Genes whose activity differs most between clusters: one for each of the largest clusters.
+
+    For a cluster, the gene with the highest (share of the cluster's cells with activity) - (share of the others').
+    """
+    import numpy as np
+
+    from gpuatac.backend import backend_of
+
+    if slots.GENE_ACTIVITY not in adata.obsm or slots.LEIDEN not in adata.obs or adata.n_obs < 2:
+        return []
+    x = adata.obsm[slots.GENE_ACTIVITY]
+    x = backend_of(x).csr_to_host(x)
+    names = np.asarray(adata.uns[slots.GENE_ACTIVITY]["genes"], dtype=object)
+    labels = adata.obs[slots.LEIDEN].astype(str).to_numpy()
+    everyone = np.bincount(x.indices, minlength=x.shape[1])
+    chosen: list[str] = []
+    for cluster in adata.obs[slots.LEIDEN].cat.categories[:most]:
+        inside = labels == cluster
+        n_in = int(inside.sum())
+        if not 0 < n_in < adata.n_obs:
+            continue
+        here = np.bincount(x[np.flatnonzero(inside)].indices, minlength=x.shape[1])
+        contrast = here / n_in - (everyone - here) / (adata.n_obs - n_in)
+        contrast[np.isin(names, chosen)] = -1
+        chosen.append(str(names[int(np.argmax(contrast))]))
+    return chosen
