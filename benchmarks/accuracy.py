@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,29 +94,24 @@ def read_matrix(path: Path):
 
 
 def run_gpuatac(data: Path, one: LabelledSet, out: Path) -> None:
-    """As ``gpuatac run`` does it by its table of defaults, without cell filters."""
+    """The steps of ``gpuatac run`` with its table of defaults, without cell filters."""
     import gpuatac as ga
     from gpuatac.options import RunOptions
+    from gpuatac.workflow.steps import STEPS
 
-    o = RunOptions()
-
+    options = RunOptions()
     if one.labels:
-        genome = ga.io.read_genome(sizes_file(data, one), contigs="all")
+        genome = ga.io.read_genome(sizes_file(data, one), contigs=options.contigs)
         adata = ga.pp.import_fragments(data / one.path, genome, min_num_fragments=0, device="cpu")
-        ga.pp.add_tile_matrix(
-            adata,
-            bin_size=o.bin_size,
-            counting_strategy=o.counting_strategy,
-            exclude_chroms=o.exclude_chroms.split(","),
-        )
+        STEPS["tiles"](adata, options, genome)
     else:
+        genome = None
         adata = read_matrix(data / one.path)
-    ga.pp.select_features(adata, n_features=o.n_features, method=o.feature_method)
+    STEPS["features"](adata, options, genome)
     answer = {"cells": adata.obs_names.to_numpy().astype(str)}
     for seed in SEEDS:
-        ga.tl.spectral(adata, n_comps=o.n_comps, seed=seed)
-        ga.pp.knn(adata, n_neighbors=o.n_neighbors, drop_depth=not o.keep_depth_components)
-        ga.tl.leiden(adata, resolution=o.resolution, flavor=o.leiden_flavor, seed=seed)
+        for step in ("spectral", "knn", "leiden"):
+            STEPS[step](adata, replace(options, seed=seed), genome)
         answer[f"leiden{seed}"] = adata.obs["leiden"].to_numpy().astype(str)
         used = adata.uns["neighbors"]["components"]
         answer[f"embedding{seed}"] = np.asarray(adata.obsm["X_spectral"])[:, used]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from gpuatac.errors import InputError, MissingFileError, OutputExistsError
@@ -21,7 +23,8 @@ def between(name: str, value: float, low: float, high: float = float("inf")) -> 
 
 def integer(name: str, value: Any, low: int, high: float = float("inf")) -> int:
     """Return ``value`` as an int; raise unless it is a whole number in [low, high]."""
-    if isinstance(value, bool) or int(value) != value:
+    whole = isinstance(value, Integral) or (isinstance(value, Real) and math.isfinite(value) and int(value) == value)
+    if isinstance(value, bool) or not whole:
         msg = f"{name} must be a whole number, got {value!r}."
         raise InputError(msg)
     between(name, value, low, high)

@@ -53,6 +53,8 @@ def to_device(adata: AnnData) -> None:
 def to_host(adata: AnnData) -> None:
     """Move what ``to_device`` moves back to the host; nothing happens when it is there.
 
+    Reads and writes what ``to_device`` does.
+
     Examples
     --------
     >>> import anndata, numpy, gpuatac as ga

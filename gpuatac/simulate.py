@@ -65,7 +65,7 @@ def simulate_fragments(
     n_genes: int | None = None,
     n_distal_peaks: int | None = None,
     specific_fraction: float = 0.5,
-    state_effect: float = 1.0,
+    state_effect: float = 0.5,
     batch_effect: float = 0.35,
     frip: float = 0.6,
     tss_share: float = 0.15,

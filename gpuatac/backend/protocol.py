@@ -160,6 +160,17 @@ class Counting(Protocol):
 class Linalg(Protocol):
     """Sparse linear algebra on the backend's CSR matrices."""
 
+    def gram(self, x: Any, weights: Any) -> Any:
+        """The function u -> X (weights * (X' u)) for counts X (CSR) and float64 weights of its columns, in float64.
+
+        Neither the product X X' nor, on a CPU, a float64 copy of X is made.
+        """
+        ...
+
+    def squared_norms(self, x: Any, weights: Any) -> Any:
+        """float64 (n_rows,): sum of x_ij^2 weights_j over each row."""
+        ...
+
     def eigsh_la(self, matvec: Any, n: int, k: int, *, v0: Any, tol: float = 0.0, which: Literal["LA", "LM"] = "LA"
                  ) -> tuple[Any, Any]:
         """The k eigenpairs of a symmetric operator that are largest algebraically ("LA") or in magnitude ("LM").

@@ -10,6 +10,9 @@ from gpuatac import check
 from gpuatac.backend.protocol import Backend
 
 
+TOLERANCE = 1e-9  # of the residual, relative to the eigenvalue; eigenvalues are then right to its square
+
+
 class Embedding(NamedTuple):
     """values: float64 (k,), positive, descending; vectors: float64 (n_cells, k), of unit length."""
 
@@ -60,6 +63,30 @@ def unit_rows(bk: Backend, x: Any, weights: Any) -> Any:
     return bk.scale_rows(y, squared**-0.5)
 
 
+class CosineGraph(NamedTuple):
+    """D^-1/2 (Y Y' - I) D^-1/2 as an operator, Y the unit rows of x * idf and D the row sums of Y Y' - I."""
+
+    gram: Any  # u -> X (idf^2 * (X' u))
+    length: Any  # float64 (n,): 1 / |x_i * idf|
+    degree: Any  # float64 (n,)
+
+    def product(self, v: Any) -> Any:
+        """The operator times v; counts are scaled on the fly."""
+        scale = self.length * self.degree**-0.5
+        return scale * self.gram(scale * v) - v / self.degree
+
+
+def cosine_graph(bk: Backend, x: Any, weights: Any) -> CosineGraph:
+    """The operator of ``x``; cells without a shared feature raise."""
+    squared = bk.linalg.squared_norms(x, weights**2)
+    check.none_true(squared <= 0, "cells have no informative feature", "filter them first, or select more features")
+    length = squared**-0.5
+    gram = bk.linalg.gram(x, weights**2)
+    degree = length * gram(length) - 1.0
+    check.none_true(degree <= 1e-12, "cells share no feature with another cell", "filter them first")
+    return CosineGraph(gram, length, degree)
+
+
 def laplacian_eigs(bk: Backend, x: Any, k: int, *, seed: int = 0, which: Literal["LA", "LM"] = "LA",
                    v0: Any = None) -> Embedding:
     """Leading k eigenpairs of D^-1/2 (Y Y' - I) D^-1/2, Y the unit rows of x * idf, D its row sums.
@@ -68,15 +95,9 @@ def laplacian_eigs(bk: Backend, x: Any, k: int, *, seed: int = 0, which: Literal
     eigenvalue <= 0 are left out. ``which="LM"`` takes the k largest in magnitude before that, as SnapATAC2 does.
     """
     n = x.shape[0]
-    y = unit_rows(bk, x, idf(bk, x))
-    degree = y @ (y.T @ bk.xp.ones(n)) - 1.0
-    check.none_true(degree <= 1e-12, "cells share no feature with another cell", "filter them first")
-    z = bk.scale_rows(y, degree**-0.5)
-    del y
-    zt = z.T
-    inverse = 1.0 / degree
+    graph = cosine_graph(bk, x, idf(bk, x))
     start = bk.asarray(np.random.default_rng(seed).standard_normal(n) if v0 is None else v0)
-    values, vectors = bk.linalg.eigsh_la(lambda v: z @ (zt @ v) - v * inverse, n, k, v0=start, which=which)
+    values, vectors = bk.linalg.eigsh_la(graph.product, n, k, v0=start, which=which, tol=TOLERANCE)
     kept = values > 0
     return Embedding(values[kept], vectors[:, kept])
 
@@ -91,16 +112,14 @@ def nystrom(bk: Backend, x: Any, k: int, *, n_landmarks: int, seed: int = 0, chu
     xp, n = bk.xp, x.shape[0]
     drawn = np.sort(np.random.default_rng(seed).choice(n, n_landmarks, replace=False))
     weights = idf(bk, x)
-    landmarks = unit_rows(bk, x[bk.asarray(drawn)], weights)
-    own_degree = landmarks @ (landmarks.T @ xp.ones(n_landmarks)) - 1.0
-    check.none_true(own_degree <= 1e-12, "landmark cells share no feature with another", "filter them first")
-    z = bk.scale_rows(landmarks, own_degree**-0.5)
-    zt = z.T
+    chosen = x[bk.asarray(drawn)]
+    graph = cosine_graph(bk, chosen, weights)
     start = bk.asarray(np.random.default_rng(seed).standard_normal(n_landmarks))
-    values, v = bk.linalg.eigsh_la(lambda u: z @ (zt @ u) - u / own_degree, n_landmarks, k, v0=start)
+    values, v = bk.linalg.eigsh_la(graph.product, n_landmarks, k, v0=start, tol=TOLERANCE)
     kept = values > 0
     values, v = values[kept], v[:, kept]
-    project = landmarks.T @ ((own_degree**-0.5)[:, None] * v)  # features x k
+    landmarks = unit_rows(bk, chosen, weights)
+    project = landmarks.T @ ((graph.degree**-0.5)[:, None] * v)  # features x k
     total = landmarks.T @ xp.ones(n_landmarks)
     out = xp.empty((n, values.shape[0]))
     for low in range(0, n, chunk):

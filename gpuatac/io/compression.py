@@ -115,7 +115,7 @@ def _inflate_group(path: Path, first: int, blocks: list[bytes], total: int) -> n
     for block in blocks:
         size = int.from_bytes(block[-4:], "little")
         try:
-            text = igzip_lib.decompress(block, igzip_lib.DECOMP_GZIP, 15, max(size, 1)) if size else b""
+            text = igzip_lib.decompress(block, igzip_lib.DECOMP_GZIP, 15, max(size, 1))
         except igzip_lib.error as err:
             raise FileFormatError(
                 path, f"a BGZF block that does not inflate ({err})", "intact blocks", "the file is damaged: fetch it again",

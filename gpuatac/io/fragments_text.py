@@ -52,7 +52,12 @@ def read_whitelist(whitelist: str | Path | Iterable[str]) -> set[str]:
     path = Path(whitelist)
     detect(path)
     with ThreadPoolExecutor(1) as pool:
-        text = b"".join(block.tobytes() for block in line_blocks(path, pool)).decode()
+        raw = b"".join(block.tobytes() for block in line_blocks(path, pool))
+    if not raw.isascii():
+        line = next(i for i, text in enumerate(raw.split(b"\n"), 1) if not text.isascii())
+        raise FileFormatError(path, "bytes outside ASCII in a whitelist", "one barcode a line, in ASCII",
+                              "save the list as plain text without byte order mark", line=line)
+    text = raw.decode()
     barcodes = {line.split("\t")[0].strip() for line in text.splitlines() if line.strip() and line[0] != "#"}
     if not barcodes:
         msg = f"whitelist {path} holds no barcode; give one barcode per line."
@@ -140,8 +145,10 @@ def _n_columns(block: np.ndarray) -> int:
     """Columns of the first line of the block that is neither blank nor a comment; 0 when there is none."""
     at = 0
     while at < block.size:
-        hits = np.flatnonzero(block[at : at + 65536] == 10)
-        stop = at + int(hits[0]) if hits.size else min(block.size, at + 65536)
+        stop = at
+        while stop < block.size and not (hits := np.flatnonzero(block[stop : stop + 65536] == 10)).size:
+            stop += 65536
+        stop = stop + int(hits[0]) if stop < block.size else block.size
         line = block[at:stop].tobytes().rstrip(b"\r")
         if line.strip(b" \t\r") and not line.startswith(b"#"):
             return line.count(b"\t") + 1

@@ -83,7 +83,8 @@ def write_h5ad(adata: AnnData, path: str | Path, *, force: bool = False) -> Path
                 stored.write_h5ad(partial, compression="gzip", compression_opts=1)
         finally:
             stored.uns = kept_uns
-        set_records(adata, records, str(folder))
+        if not adata.is_view:  # a view's paths are absolute or have their base already
+            set_records(adata, records, str(folder))
         return path
     with replacing(path, force=force) as partial:
         stored.write_h5ad(partial, compression="gzip", compression_opts=1)

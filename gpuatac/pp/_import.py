@@ -172,13 +172,15 @@ def load_source(file: Path, genome: Genome, *, sample: str, min_num_fragments: i
     check.existing_file(file, "fragment file")
     if file.is_dir() and is_store(file):
         return select_barcodes(open_fragments(file, device=device), min_num_fragments, whitelist, chr_m)
-    with file.open("rb") as handle:
-        head = handle.read(4) if file.is_file() else b""
+    head = b""
+    if file.is_file():
+        with file.open("rb") as handle:
+            head = handle.read(4)
     if head == b"\x89HDF":
         from gpuatac.io.snapatac import read_snapatac2_fragments
 
         return select_barcodes(read_snapatac2_fragments(file, genome).on(resolve(device)), min_num_fragments, whitelist, chr_m)
-    if is_bam(file):
+    if head and is_bam(file):
         return select_barcodes(_read_bam(file, genome, bam_options).on(resolve(device)), min_num_fragments, whitelist, chr_m)
     return read_fragments(
         file, genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chrM=chr_m, device=device, bulk_name=sample

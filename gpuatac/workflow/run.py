@@ -103,6 +103,7 @@ def run(
     if unknown:
         msg = f"unknown option {unknown[0]!r}; allowed: {', '.join(defaults())}."
         raise InputError(msg)
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     files = [Path(f) for f in ([fragments] if isinstance(fragments, str | Path) else fragments)]
     samples = sample_names(files, names)
     folder = Path(out)

@@ -46,15 +46,10 @@ def left_behind(tmp_path, path):
     return sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p != path)
 
 
-def check_refusal(message, wanted, *, line=None, offset=None):
-    """The message names the first bad line, or an offset where the compression is broken."""
-    if wanted.lines == 0 and not wanted.broken:
-        return  # an empty file has no line to name
-    assert re.search(r"\bline \d+|byte offset \d+", message), f"no place in: {message}"
-    if line is not None and wanted.bad_line is not None:
-        assert line == wanted.bad_line
-    if wanted.broken:
-        assert offset is not None or line is not None
+def check_place(message, wanted):
+    """The message names a line, or an offset where the compression is broken."""
+    if wanted.lines or wanted.broken:  # an empty file has no line to name
+        assert re.search(r"\bline \d+|byte offset \d+", message), f"no place in: {message}"
 
 
 @pytest.mark.parametrize("seed", range(N_FILES), ids=lambda seed: make_case(seed).name)
@@ -75,7 +70,9 @@ def test_damaged_file_is_accounted_for_or_refused_with_its_place(tmp_path, seed)
     if refusal is not None:
         may_be_refused = wanted.broken or wanted.bad_line or wanted.lines == 0 or case.packing_damaged
         assert may_be_refused, f"a file without a fault was refused: {refusal}"
-        check_refusal(str(refusal), wanted, line=refusal.line, offset=refusal.offset)
+        check_place(str(refusal), wanted)
+        if refusal.line is not None and wanted.bad_line is not None:
+            assert refusal.line == wanted.bad_line
         assert left_behind(tmp_path, path) == []
         return
     assert not wanted.broken, "broken compression was read as if it were whole"
@@ -113,5 +110,5 @@ def test_damaged_file_on_the_command_line_gives_a_message_and_no_traceback(tmp_p
     assert "Traceback" not in done.stderr
     if wanted.broken or wanted.bad_line is not None:
         assert done.returncode != 0
-        check_refusal(done.stderr, wanted)
-        assert [f for f in left_behind(tmp_path, path) if f.startswith("out") and f.endswith("h5ad")] == []
+        check_place(done.stderr, wanted)
+        assert left_behind(tmp_path, path) == ["fuzz.sizes"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from gpuatac.backend.protocol import STRATEGIES, Csr
 
@@ -326,7 +327,50 @@ def parsing_cases():
         yield Case("parse_block", f"bulk, {name}", (text,), {"bulk": True})
 
 
-CASES = [*parsing_cases(), *ordering_cases(), *counting_cases(), *matrix_cases()]
+def neighbour_lists(seed: int, n: int, k: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    lists = [rng.choice(np.delete(np.arange(n), i), k, replace=False) for i in range(n)]
+    return np.array(lists, np.int32).reshape(n, k)
+
+
+def linalg_cases():
+    for name, dense in (
+        ("random", random_counts(31, 30, 50, 0.3)),
+        ("an empty row and column", np.pad(random_counts(32, 5, 4, 0.7), 1)),
+        ("one row", random_counts(33, 1, 9, 0.9)),
+    ):
+        weights = np.random.default_rng(34).random(dense.shape[1])
+        yield Case("gram", name, (dense, weights))
+        yield Case("squared_norms", name, (dense, weights))
+
+
+def graph_cases():
+    yield Case("shared_neighbors", "random", (neighbour_lists(25, 70, 9),))
+    yield Case("shared_neighbors", "random, one neighbour", (neighbour_lists(26, 40, 1),))
+    yield Case("shared_neighbors", "all others", (neighbour_lists(27, 12, 11),))
+    yield Case("shared_neighbors", "a pair", (np.array([[1], [0]], np.int32),))
+    yield Case("shared_neighbors", "no neighbours", (np.empty((3, 0), np.int32),))
+    for name, dense in (
+        ("random", random_counts(28, 50, 80, 0.3)),
+        ("rows longer than a warp", random_counts(29, 6, 300, 0.9)),
+        ("empty", np.zeros((4, 5), int)),
+        ("without rows", np.zeros((0, 5), int)),
+    ):
+        factors = np.random.default_rng(30).standard_normal(dense.shape[0])
+        for data in (np.float32, np.float64):
+            for factor in (np.float32, np.float64):
+                label = f"{name}, {data.__name__} by {factor.__name__}"
+                yield Case("scale_rows", label, (dense.astype(data), factors.astype(factor)))
+
+
+CASES = [
+    *parsing_cases(),
+    *ordering_cases(),
+    *counting_cases(),
+    *matrix_cases(),
+    *linalg_cases(),
+    *graph_cases(),
+]
 
 
 # ---------------------------------------------------------------------------------------------- running
@@ -435,7 +479,43 @@ def _run_parse_block(bk: Any, case: Case) -> None:
     assert found.n_lines == len(expected.rows) + int(found.dropped.sum())
 
 
+def _run_shared_neighbors(bk: Any, case: Case) -> None:
+    (indices,) = case.arguments
+    found = bk.to_host(bk.graph.shared_neighbors(bk.asarray(indices)))
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, oracle.shared_neighbors(indices))
+
+
+def _run_scale_rows(bk: Any, case: Case) -> None:
+    dense, factors = case.arguments
+    matrix = bk.csr_from_host(scipy.sparse.csr_matrix(dense))
+    found = bk.csr_to_host(bk.scale_rows(matrix, bk.asarray(factors)))
+    expected = dense * factors[:, None]
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found.toarray(), expected)
+    np.testing.assert_array_equal(bk.csr_to_host(matrix).toarray(), dense)
+
+
+def _run_linalg(bk: Any, case: Case) -> None:
+    dense, weights = case.arguments
+    host = scipy.sparse.csr_matrix(dense.astype(np.dtype(bk.count_dtype)))
+    matrix = bk.csr_from_host(host)
+    found = getattr(bk.linalg, case.verb)(matrix, bk.asarray(weights))
+    if case.verb == "gram":
+        u = np.random.default_rng(35).standard_normal(dense.shape[0])
+        found, expected = found(bk.asarray(u)), dense @ (weights * (dense.T @ u))
+    else:
+        expected = dense.astype(np.float64) ** 2 @ weights
+    assert bk.to_host(found).dtype == np.float64
+    np.testing.assert_allclose(bk.to_host(found), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(bk.csr_to_host(matrix).toarray(), dense)
+
+
 _RUNNERS = {
+    "gram": _run_linalg,
+    "squared_norms": _run_linalg,
+    "shared_neighbors": _run_shared_neighbors,
+    "scale_rows": _run_scale_rows,
     "hstack": _run_hstack,
     "max_over_groups": _run_max_over_groups,
     "sort_fragments": _run_sort_fragments,

@@ -14,6 +14,7 @@ import numpy as np
 from gpuatac.backend.gpu import launch
 from gpuatac.backend.gpu.arrays import COUNT_DTYPE, Arrays
 from gpuatac.backend.gpu.counting import Counting
+from gpuatac.backend.gpu.graph import Graph
 from gpuatac.backend.gpu.linalg import Linalg
 from gpuatac.backend.gpu.ordering import Ordering
 from gpuatac.backend.gpu.parsing import ALL_BITS, Parsing
@@ -128,9 +129,10 @@ class CpuRunBackend(Arrays):
     def __init__(self, launcher, *, hash_mask: int = ALL_BITS, chunk: int = 1 << 26) -> None:
         import scipy.sparse
 
-        super().__init__(np, scipy.sparse)
+        super().__init__(np, scipy.sparse, launcher)
         self.launcher = launcher
         self.parsing = Parsing(np, launcher, hash_mask=hash_mask)
         self.ordering = Ordering(np)
         self.counting = Counting(np, launcher, chunk=chunk)
         self.linalg = Linalg(np)
+        self.graph = Graph(np, launcher)

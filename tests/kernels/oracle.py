@@ -207,3 +207,9 @@ def sort_fragments(chrom, start, end, cell, count, strand, *, n_chroms):
     rows.sort(key=lambda r: r[:4])
     ptr = np.cumsum([0, *(len(starts[c]) for c in range(n_chroms))])
     return ptr, rows, came_sorted
+
+
+def shared_neighbors(indices):
+    closed = [{i, *row} for i, row in enumerate(indices.tolist())]
+    shared = [[len(closed[i] & closed[j]) for j in row] for i, row in enumerate(indices.tolist())]
+    return np.array(shared, np.int64).reshape(indices.shape)

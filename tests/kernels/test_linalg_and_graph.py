@@ -224,7 +224,7 @@ def test_modularity_of_a_graph_without_edges_is_zero():
 
 
 def test_a_matrix_of_whole_numbers_becomes_float32_and_comes_back():
-    arrays = Arrays(np, scipy.sparse)
+    arrays = Arrays(np, scipy.sparse, None)
     host = csr_matrix(np.array([[0, 2, 0], [1, 0, 3]], np.int32))
     there = arrays.csr_from_host(host)
     assert there.dtype == np.float32

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import inspect
 import re
 import shutil
 
 import numpy as np
 import pytest
 
-from gpuatac.backend.gpu import launch
+from gpuatac.backend import protocol
+from gpuatac.backend.gpu import GpuBackend, launch
+from gpuatac.backend.gpu.arrays import Arrays
 from gpuatac.backend.gpu.counting import Counting
 from gpuatac.backend.protocol import STRATEGIES
 
@@ -104,7 +108,6 @@ def test_kernels_with_barriers_are_known_to_wait():
 
 
 def test_constants_of_the_parser_are_those_of_the_protocol():
-    from gpuatac.backend import protocol
     from gpuatac.backend.gpu import parsing
 
     text = (launch.kernel_folder() / "fragments.cu").read_text(encoding="utf-8")
@@ -194,3 +197,24 @@ def test_dynamic_shared_memory_is_asked_for_where_it_is_used():
     assert [shared_mem for *_, shared_mem in cupy.launches] == [4 * 1_001, 0, 4 * 4_001, 0]
     place = [argument.name for argument in launch.kernels()["tss_counts"].arguments].index("privatise")
     assert [passed[place] for *_, passed, _ in cupy.launches[2:]] == [1, 0]
+
+
+def methods(cls) -> dict[str, list]:
+    """The public methods of a class and their parameters."""
+    found = {
+        name: member for name, member in vars(cls).items() if inspect.isfunction(member) and name[0] != "_"
+    }
+    return {name: list(inspect.signature(member).parameters.values()) for name, member in found.items()}
+
+
+def test_the_gpu_backend_has_every_method_of_the_protocol():
+    found = methods(Arrays) | methods(GpuBackend)
+    for name, parameters in methods(protocol.Backend).items():
+        assert found[name] == parameters, name
+
+
+@pytest.mark.parametrize("part", ["Parsing", "Ordering", "Counting", "Linalg", "Graph"])
+def test_the_gpu_side_has_every_primitive_with_the_same_arguments(part):
+    found = methods(getattr(importlib.import_module(f"gpuatac.backend.gpu.{part.lower()}"), part))
+    for name, parameters in methods(getattr(protocol, part)).items():
+        assert found[name] == parameters, name

@@ -62,7 +62,9 @@ class Graph:
     def umap(self, points: Any, indices: Any, distances: Any, *, n_components: int, min_dist: float, spread: float,
              n_epochs: int | None, seed: int) -> Any:
         """See ``protocol.Graph.umap``."""
-        from umap.umap_ import UMAP
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImportWarning)  # umap-learn says that it finds no TensorFlow
+            from umap.umap_ import UMAP
 
         n = points.shape[0]
         own = np.arange(n, dtype=np.int64)[:, None]

@@ -25,12 +25,12 @@ class GpuBackend(Arrays):
     count_dtype: Any = COUNT_DTYPE
 
     def __init__(self, xp: Any, sparse: Any, launch: Launcher) -> None:
-        super().__init__(xp, sparse)
+        super().__init__(xp, sparse, launch)
         self.parsing = Parsing(xp, launch)
         self.ordering = Ordering(xp)
         self.counting = Counting(xp, launch)
         self.linalg = Linalg(xp)
-        self.graph = Graph(xp)
+        self.graph = Graph(xp, launch)
 
     def synchronize(self) -> None:
         """See ``protocol.Backend.synchronize``."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from gpuatac.backend.gpu.launch import Launcher
     from gpuatac.backend.protocol import Csr
 
 COUNT_DTYPE = np.float32  # cupyx matrices hold no integers; exact up to 2^24
@@ -15,9 +16,10 @@ COUNT_DTYPE = np.float32  # cupyx matrices hold no integers; exact up to 2^24
 class Arrays:
     """The array module ``xp`` (CuPy), its sparse module, and moves between device and host."""
 
-    def __init__(self, xp: Any, sparse: Any) -> None:
+    def __init__(self, xp: Any, sparse: Any, launch: Launcher) -> None:
         self.xp = xp
         self.sparse = sparse
+        self._launch = launch
 
     def asarray(self, array: Any) -> Any:
         """See ``protocol.Backend.asarray``."""
@@ -47,3 +49,21 @@ class Arrays:
     def csr_to_host(self, matrix: Any) -> Any:
         """See ``protocol.Backend.csr_to_host``."""
         return matrix.get() if hasattr(matrix, "get") else matrix
+
+    def scale_rows(self, matrix: Any, factors: Any) -> Any:
+        """See ``protocol.Backend.scale_rows``."""
+        xp = self.xp
+        dtype = np.result_type(matrix.dtype, factors.dtype)
+        data = xp.empty(matrix.data.size, np.float64)
+        n_rows = int(matrix.shape[0])
+        self._launch(
+            "scale_rows",
+            n_rows * 32,
+            xp.ascontiguousarray(matrix.indptr, dtype=np.int64),
+            xp.ascontiguousarray(matrix.data, dtype=np.float64),
+            xp.ascontiguousarray(factors, dtype=np.float64),
+            n_rows,
+            data,
+        )
+        parts = (data.astype(dtype, copy=False), matrix.indices, matrix.indptr)
+        return self.sparse.csr_matrix(parts, shape=matrix.shape)

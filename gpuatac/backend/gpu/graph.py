@@ -15,6 +15,8 @@ from gpuatac.core.partition import by_falling_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gpuatac.backend.gpu.launch import Launcher
+
 EXTRA_NEIGHBOURS = 8  # candidates beyond k and self, so that rounding cannot push a true neighbour out
 ROW_BLOCK_ELEMENTS = 1 << 26  # float64 values held at a time while distances are recomputed
 EPS32 = float(np.finfo(np.float32).eps)
@@ -94,8 +96,9 @@ def modularity(xp: Any, indptr: Any, indices: Any, weights: Any, labels: Any) ->
 class Graph:
     """The GPU side of ``protocol.Graph``."""
 
-    def __init__(self, xp: Any) -> None:
+    def __init__(self, xp: Any, launch: Launcher) -> None:
         self._xp = xp
+        self._launch = launch
 
     def knn(self, points: Any, k: int) -> tuple[Any, Any]:
         """See ``protocol.Graph.knn``."""
@@ -109,6 +112,17 @@ class Graph:
             return xp.asarray(near), xp.asarray(squared)
 
         return exact_neighbours(xp, xp.asarray(points), k, candidates)
+
+    def shared_neighbors(self, indices: Any) -> Any:
+        """See ``protocol.Graph.shared_neighbors``."""
+        xp = self._xp
+        indices = xp.ascontiguousarray(indices, dtype=np.int32)
+        n, k = (int(size) for size in indices.shape)
+        own = xp.arange(n, dtype=np.int32)[:, None]
+        closed = xp.sort(xp.concatenate([own, indices], axis=1), axis=1)
+        shared = xp.empty((n, k), np.int32)
+        self._launch("shared_neighbors", n * k, indices, closed, n * k, k, shared)
+        return shared
 
     def umap(
         self, points: Any, indices: Any, distances: Any, *, n_components: int, min_dist: float, spread: float,

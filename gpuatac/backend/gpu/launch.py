@@ -24,6 +24,7 @@ DTYPES = {
     "u32": np.uint32,
     "u64": np.uint64,
     "f32": np.float32,
+    "f64": np.float64,
 }
 BLOCK = 256
 MAX_BLOCKS = 4096

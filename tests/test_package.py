@@ -1,0 +1,285 @@
+"""The house rules that are tests: import contracts, a light import, public names, docstrings, packaging."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import gpuatac
+
+REPO = Path(__file__).resolve().parents[1]
+PACKAGE = REPO / "gpuatac"
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if "data" not in p.relative_to(PACKAGE).parts)
+PYPROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())
+
+#: Layers from the ground up. A part may import what stands on a lower line, itself, and what BESIDE names.
+LAYERS = (
+    ("errors", "progress", "options"),
+    ("check", "genome", "slots"),
+    ("threads", "fragments"),
+    ("backend", "core"),
+    ("inplace", "provenance", "device"),
+    ("io", "_simulation"),
+    ("simulate", "nn"),
+    ("pp", "metrics", "pl", "ex", "mm"),
+    ("tl",),
+    ("workflow", "report", "dist"),
+    ("cli",),
+    ("__main__",),
+)
+RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+RANK["__init__"] = len(LAYERS)
+#: ``core`` receives its backend as an argument and knows the contract only; backends share three algorithms.
+BESIDE = {
+    "core": {"gpuatac.backend.protocol"},
+    "gpuatac.backend.cpu.graph": {"gpuatac.core.partition"},
+    "gpuatac.backend.gpu.graph": {"gpuatac.core.partition"},
+    "gpuatac.backend.gpu.linalg": {"gpuatac.core.lanczos"},
+    "simulate": {"gpuatac._simulation"},
+}
+GPU_LIBRARIES = {
+    "cupy", "cupyx", "cudf", "cuml", "cugraph", "cuvs", "pylibcugraph", "pylibraft", "rmm", "rapids_singlecell", "numba_cuda",
+}
+#: Imported by us, installed by a declared dependency that cannot do without it.
+THROUGH = {"h5py": "anndata", "threadpoolctl": "scikit-learn", "cycler": "matplotlib"}
+DISTRIBUTION = {"sklearn": "scikit-learn", "umap": "umap-learn"}
+
+
+class Import(NamedTuple):
+    """One import statement: who, what, and whether only the type checker sees it."""
+
+    importer: str
+    imported: str
+    typing_only: bool
+
+
+def name_of(path: Path) -> str:
+    return ".".join(("gpuatac", *path.relative_to(PACKAGE).with_suffix("").parts))
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def imported_names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    assert node.level == 0, "imports are absolute"
+    # `from gpuatac.core import counts` names a module, `from gpuatac.errors import InputError` does not
+    inside = [f"{node.module}.{alias.name}" for alias in node.names]
+    return [n if is_module(n) else str(node.module) for n in inside]
+
+
+@cache
+def is_module(name: str) -> bool:
+    path = REPO.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+@cache
+def all_imports() -> tuple[Import, ...]:
+    found = []
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        typing_only: set[ast.AST] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+                typing_only.update(inner for statement in node.body for inner in ast.walk(statement))
+        for node in ast.walk(tree):
+            found += [Import(name_of(path), name, node in typing_only) for name in imported_names(node)]
+    return tuple(found)
+
+
+def allowed(edge: Import) -> bool:
+    importer, imported = part_of(edge.importer), part_of(edge.imported)
+    if importer == imported or edge.imported == "gpuatac":  # the version and the switches of the package itself
+        return True
+    beside = BESIDE.get(edge.importer, set()) | BESIDE.get(importer, set())
+    return edge.imported in beside or RANK[imported] < RANK[importer]
+
+
+# ------------------------------------------------------------------------------------------- imports
+
+
+def test_every_part_of_the_package_has_a_layer():
+    assert {part_of(name_of(path)) for path in MODULES} <= set(RANK)
+
+
+def test_imports_go_downward_only():
+    inside = [i for i in all_imports() if i.imported.partition(".")[0] == "gpuatac"]
+    assert len(inside) > 150
+    wrong = [f"{i.importer} imports {i.imported}" for i in inside if not allowed(i)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "edge",
+    [
+        Import("gpuatac.core.counts", "gpuatac.io.store", typing_only=False),
+        Import("gpuatac.core.counts", "gpuatac.backend.cpu", typing_only=False),
+        Import("gpuatac.backend.cpu.counting", "gpuatac.core.partition", typing_only=False),
+        Import("gpuatac.pp._cells", "gpuatac.tl", typing_only=False),
+        Import("gpuatac.errors", "gpuatac.check", typing_only=False),
+        Import("gpuatac.io.store", "gpuatac.pp", typing_only=True),
+    ],
+    ids=str,
+)
+def test_import_contract_refuses_an_upward_import(edge):
+    assert not allowed(edge)
+
+
+def test_gpu_libraries_are_imported_in_the_backend_only():
+    wrong = [
+        i for i in all_imports()
+        if i.imported.partition(".")[0] in GPU_LIBRARIES and not i.importer.startswith("gpuatac.backend.")
+    ]
+    assert wrong == []
+
+
+def test_no_import_is_tried_and_caught():
+    wrong = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            caught = ast.unparse(node.type) if isinstance(node, ast.ExceptHandler) and node.type else ""
+            if "ImportError" in caught or "ModuleNotFoundError" in caught:
+                wrong.append(f"{name_of(path)}:{node.lineno}")
+    assert wrong == []
+
+
+def test_what_is_imported_is_declared():
+    extras = PYPROJECT["project"]["optional-dependencies"].values()
+    declared = {
+        re.split(r"[<>=;\[ ]", d)[0].lower()
+        for group in (PYPROJECT["project"]["dependencies"], *extras)
+        for d in group
+    }
+    used = {i.imported.partition(".")[0] for i in all_imports()} - set(sys.stdlib_module_names) - {"gpuatac"} - GPU_LIBRARIES
+    missing = {m for m in used if DISTRIBUTION.get(m, m) not in declared and THROUGH.get(m) not in declared}
+    assert missing == set()
+
+
+def test_import_loads_numpy_and_nothing_else_and_takes_less_than_a_second():
+    code = (
+        "import time, sys, json; began = time.process_time(); import gpuatac; took = time.process_time() - began\n"
+        "import logging\n"
+        "loaded = {m.partition('.')[0] for m in sys.modules} - set(sys.stdlib_module_names)\n"
+        "print(json.dumps([took, sorted(m for m in loaded if not m.startswith('_')), len(logging.getLogger().handlers)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    took, loaded, handlers = json.loads(done.stdout)
+    assert set(loaded) - {"gpuatac", "numpy"} == set()
+    assert took < 1.0
+    assert handlers == 0  # the application configures logging
+
+
+# -------------------------------------------------------------------------------------- public names
+
+PUBLIC = ("gpuatac", "gpuatac.pp", "gpuatac.tl", "gpuatac.metrics", "gpuatac.pl", "gpuatac.io")
+#: adata, which of its samples, what it becomes: three values without which the call says nothing.
+THREE_POSITIONAL = {"set_fragments_path"}
+
+
+def public_functions() -> list[pytest.param]:
+    out = {}
+    for name in PUBLIC:
+        module = importlib.import_module(name)
+        for public in module.__all__:
+            value = getattr(module, public)
+            if inspect.isfunction(value):
+                out.setdefault(inspect.unwrap(value), f"{name}.{public}")
+    return [pytest.param(function, id=label) for function, label in out.items()]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_all_names_every_public_name_and_each_resolves(name):
+    module = importlib.import_module(name)
+    assert list(module.__all__) == sorted(set(module.__all__))
+    assert [n for n in module.__all__ if not hasattr(module, n)] == []
+    assert set(module.__all__) <= set(dir(module))
+    defined = {
+        n for n, v in vars(module).items()
+        if not n.startswith("_") and not inspect.ismodule(v) and getattr(v, "__module__", "").startswith("gpuatac")
+    }
+    assert defined - set(module.__all__) == set()
+
+
+def test_unknown_name_of_the_package_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'gpuatac' has no attribute 'nonsense'"):
+        _ = gpuatac.nonsense
+
+
+@pytest.mark.parametrize("function", public_functions())
+def test_public_function_has_at_most_two_positional_parameters(function):
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    assert len(positional) <= (3 if function.__name__ in THREE_POSITIONAL else 2), positional
+
+
+@pytest.mark.parametrize("function", public_functions())
+def test_public_docstring_is_a_contract(function):
+    text = inspect.getdoc(function) or ""
+    first = text.partition("\n\n")[0]
+    assert first.endswith("."), "one sentence of purpose"
+    parameters = list(inspect.signature(function).parameters.values())
+    if function.__name__ not in ("get_threads", "quiet", "forget"):  # a switch needs no example
+        assert "Examples\n--------" in text
+    if parameters and parameters[0].name == "adata":
+        assert re.search(r"^\s*(Reads|Writes|Returns|Reads and writes)\b", text, re.M) or "adata\n    " in text
+
+
+# ---------------------------------------------------------------------------------- text and packaging
+
+
+def product_text() -> list[Path]:
+    folders = [REPO / name for name in ("gpuatac", "kernels", "tests", "benchmarks")]
+    suffixes = {".py", ".md", ".cu", ".cuh", ".h", ".json"}
+    return [p for folder in folders for p in folder.rglob("*") if p.suffix in suffixes] + sorted(REPO.glob("*.md"))
+
+
+def test_no_text_names_a_path_of_one_machine():
+    roots = "|".join(("work", "home", "root", "tmp"))
+    pattern = re.compile(rf"(?<![\w.>}}]){re.escape('/')}(?:{roots})/")
+    wrong = [
+        f"{p.relative_to(REPO)}:{n}"
+        for p in product_text()
+        for n, line in enumerate(p.read_text().splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert wrong == []
+
+
+def test_no_module_is_longer_than_450_lines():
+    long = {name_of(p): n for p in MODULES if (n := len(p.read_text().splitlines())) > 450}
+    assert long == {}
+
+
+def test_kernels_are_packaged_with_the_wheel_and_the_source():
+    wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["force-include"] == {"kernels": "gpuatac/_kernels"}
+    assert "kernels" in PYPROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert len(list((REPO / "kernels").glob("*.cu"))) >= 5
+
+
+def test_version_is_the_same_everywhere():
+    assert gpuatac.__version__ == PYPROJECT["project"]["version"]
+    changelog = REPO / "CHANGELOG.md"
+    if changelog.exists():
+        assert gpuatac.__version__ in changelog.read_text()
+
+
+def test_command_of_the_package_resolves():
+    module, _, function = PYPROJECT["project"]["scripts"]["gpuatac"].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
