@@ -45,9 +45,7 @@ class Loci(NamedTuple):
     peak_pos: np.ndarray  # int64, the summit
     peak_gene: np.ndarray  # int64: the gene of a TSS peak, -1 for distal peaks
     peak_open: np.ndarray  # bool (n_peaks, n_types)
-    profile: (
-        np.ndarray
-    )  # float64 (n_peaks, n_types * n_batches * 2 + 1), columns sum to 1; the last is ambient
+    profile: np.ndarray  # float64 (n_peaks, n_types * n_batches * 2 + 1), columns sum to 1; the last is ambient
 
 
 class Cells(NamedTuple):
@@ -68,9 +66,7 @@ def usable_bp(sizes: np.ndarray, mito: np.ndarray) -> np.ndarray:
     return np.where((sizes >= MIN_CHROM) & ~mito, sizes - 2 * np.minimum(EDGE, sizes // 10), 0)
 
 
-def _place(
-    rng: np.random.Generator, usable: np.ndarray, sizes: np.ndarray, n: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _place(rng: np.random.Generator, usable: np.ndarray, sizes: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """n uniform positions on the usable genome, sorted: chromosome (int16) and position (int64)."""
     ends = np.cumsum(usable)
     at = np.sort(rng.integers(0, ends[-1], n))
@@ -186,9 +182,7 @@ def draw_cells(
         batch,
         unit_cell=np.concatenate([whole, whole, empty]),
         unit_profile=np.concatenate([profile, profile + 1, np.full(n_empty, 2 * n_types * n_batches)]),
-        unit_depth=np.concatenate(
-            [depths * state, depths * (1 - state), log_normal(n_empty, 1.0, empty_depth)]
-        ),
+        unit_depth=np.concatenate([depths * state, depths * (1 - state), log_normal(n_empty, 1.0, empty_depth)]),
         unit_frip=np.concatenate([share_in_peaks[: len(whole)], share_in_peaks]),
     )
 

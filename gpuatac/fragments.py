@@ -116,5 +116,10 @@ class Fragments:
         move = backend.asarray
         strand = None if self.strand is None else move(self.strand)
         return replace(
-            self, start=move(self.start), end=move(self.end), cell=move(self.cell), count=move(self.count), strand=strand
+            self,
+            start=move(self.start),
+            end=move(self.end),
+            cell=move(self.cell),
+            count=move(self.count),
+            strand=strand,
         )

@@ -18,18 +18,16 @@ if TYPE_CHECKING:
 
 def rebuild(adata: AnnData, **parts: Any) -> None:
     """Give ``adata`` the parts X, obs, var, obsm, obsp, varm, varp, layers, uns; names must be unique."""
-    adata._check_uniqueness = lambda: None  # type: ignore[method-assign]  # noqa: SLF001
+    adata._check_uniqueness = lambda: None  # type: ignore[method-assign]
     try:
-        adata._init_as_actual(**parts)  # noqa: SLF001
+        adata._init_as_actual(**parts)
     finally:
-        del adata._check_uniqueness  # noqa: SLF001
+        del adata._check_uniqueness
 
 
 def set_matrix(adata: AnnData, x: Any, var: pd.DataFrame) -> None:
     """Replace X and var; what belonged to the old columns (varm, varp, layers, raw) goes with them."""
-    rebuild(
-        adata, X=x, obs=adata.obs, var=var, uns=dict(adata.uns), obsm=dict(adata.obsm), obsp=dict(adata.obsp)
-    )
+    rebuild(adata, X=x, obs=adata.obs, var=var, uns=dict(adata.uns), obsm=dict(adata.obsm), obsp=dict(adata.obsp))
 
 
 def keep_cells(adata: AnnData, mask: np.ndarray) -> None:

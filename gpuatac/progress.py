@@ -24,7 +24,13 @@ def bar(title: str, total: int | None, *, unit: str = "it", scale: bool = False)
 
     hidden = _state["quiet"] or not sys.stderr.isatty()
     with tqdm(
-        total=total, desc=title, unit=unit, unit_scale=scale, unit_divisor=1024 if unit == "B" else 1000,
-        disable=hidden, leave=False, dynamic_ncols=True,
+        total=total,
+        desc=title,
+        unit=unit,
+        unit_scale=scale,
+        unit_divisor=1024 if unit == "B" else 1000,
+        disable=hidden,
+        leave=False,
+        dynamic_ncols=True,
     ) as shown:
         yield lambda n: None if hidden else shown.update(n) and None

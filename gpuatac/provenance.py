@@ -80,11 +80,13 @@ def history(adata: AnnData) -> list[dict[str, Any]]:
     >>> [record["verb"] for record in ga.pp.history(adata)]
     ['pp.select_features']
     """
-    return [json.loads(str(record)) for record in np.atleast_1d(adata.uns.get(slots.HISTORY, np.empty(0, dtype=object)))]
+    return [
+        json.loads(str(record)) for record in np.atleast_1d(adata.uns.get(slots.HISTORY, np.empty(0, dtype=object)))
+    ]
 
 
 def device_of(adata: AnnData) -> str:
-    """"gpu" when X or the fragments lie on a GPU, else "cpu"."""
+    """ "gpu" when X or the fragments lie on a GPU, else "cpu"."""
     from gpuatac.backend import is_device_array
 
     if adata.X is not None and is_device_array(adata.X):

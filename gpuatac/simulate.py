@@ -159,8 +159,7 @@ def simulate_fragments(
         check.between(name, value, 0, 0.99 if name == "duplicate_rate" else 1)
     genome = Genome.builtin(genome) if isinstance(genome, str) else genome
     paths = [
-        Path(f"{prefix}.{end}")
-        for end in ("fragments.tsv.gz", "cells.tsv", "genes.gtf", "peaks.bed", "chrom.sizes")
+        Path(f"{prefix}.{end}") for end in ("fragments.tsv.gz", "cells.tsv", "genes.gtf", "peaks.bed", "chrom.sizes")
     ]
     for path in paths:
         check.may_write(path, force=force)
@@ -179,9 +178,7 @@ def simulate_fragments(
     scale = usable.sum() / HG38_BP
     n_genes = max(1, round(20_000 * scale)) if n_genes is None else check.integer("n_genes", n_genes, 1)
     n_distal = (
-        max(1, round(60_000 * scale))
-        if n_distal_peaks is None
-        else check.integer("n_distal_peaks", n_distal_peaks, 0)
+        max(1, round(60_000 * scale)) if n_distal_peaks is None else check.integer("n_distal_peaks", n_distal_peaks, 0)
     )
 
     loci = draw_loci(
@@ -208,9 +205,7 @@ def simulate_fragments(
         empty_depth=fragments_per_empty,
         frip=frip,
     )
-    stream = fragment_windows(
-        rng, loci, cells, sizes=sizes, usable=usable, mito=mito, mito_fraction=mito_fraction
-    )
+    stream = fragment_windows(rng, loci, cells, sizes=sizes, usable=usable, mito=mito, mito_fraction=mito_fraction)
     rows = ((chrom, *_merge(rng, *columns, duplicate_rate), walked) for chrom, *columns, walked in stream)
     title = f"# gpuatac simulate seed={seed} genome={genome.name} cells={n_cells} types={n_types}\n"
     with ExitStack() as stack:
@@ -321,9 +316,7 @@ def _write_cells(path: Path, cells: Cells, n_fragment: np.ndarray, n_mito: np.nd
         for c, barcode in enumerate(cells.barcode.astype(str)):
             one, two = cells.cell_type[c], cells.second_type[c]
             first, second = names[one] if one >= 0 else "empty", names[two] if two >= 0 else "NA"
-            out.write(
-                f"{barcode}\t{first}\tbatch{cells.batch[c]}\t{int(one >= 0)}\t{int(two >= 0)}\t{second}\t"
-            )
+            out.write(f"{barcode}\t{first}\tbatch{cells.batch[c]}\t{int(one >= 0)}\t{int(two >= 0)}\t{second}\t")
             out.write(f"{depth[c]:.1f}\t{n_fragment[c]}\t{n_mito[c]}\n")
 
 

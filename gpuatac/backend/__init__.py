@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -35,14 +35,16 @@ def gpu_problem() -> str | None:
 def get(name: Literal["cpu", "gpu"]) -> Backend:
     """The backend of that name, made once."""
     if name == "cpu":
-        from gpuatac.backend.cpu import make_backend
-    else:
-        problem = gpu_problem()
-        if problem:
-            msg = f"device 'gpu' is not available: {problem}; or pass device='cpu'."
-            raise DeviceUnavailableError(msg)
-        from gpuatac.backend.gpu import make_backend
-    return make_backend()
+        from gpuatac.backend import cpu
+
+        return cast("Backend", cpu.make_backend())
+    problem = gpu_problem()
+    if problem:
+        msg = f"device 'gpu' is not available: {problem}; or pass device='cpu'."
+        raise DeviceUnavailableError(msg)
+    from gpuatac.backend import gpu
+
+    return cast("Backend", gpu.make_backend())
 
 
 def resolve(device: Device = "auto") -> Backend:

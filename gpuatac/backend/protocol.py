@@ -10,9 +10,10 @@ data int32 on a CPU / float32 on a GPU), rows sorted by column, no explicit zero
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Strategy = Literal["insertion", "fragment", "paired-insertion"]
 STRATEGIES: tuple[Strategy, ...] = ("insertion", "fragment", "paired-insertion")
@@ -76,8 +77,9 @@ class ParsedBlock:
 class Parsing(Protocol):
     """Text to columns."""
 
-    def parse_block(self, text: Any, chrom_names: list[bytes], chrom_codes: np.ndarray, sizes: np.ndarray, *,
-                    bulk: bool) -> ParsedBlock:
+    def parse_block(
+        self, text: Any, chrom_names: list[bytes], chrom_codes: np.ndarray, sizes: np.ndarray, *, bulk: bool
+    ) -> ParsedBlock:
         """Parse a uint8 array of whole lines (the last may lack its newline; CRLF is allowed).
 
         ``chrom_names[i]`` maps to code ``chrom_codes[i]``; ``sizes`` (int64) is indexed by code. ``bulk``: three
@@ -94,8 +96,9 @@ class Parsing(Protocol):
 class Ordering(Protocol):
     """Rows in file order to the order of ``Fragments``."""
 
-    def sort_fragments(self, chrom: Any, start: Any, end: Any, cell: Any, count: Any, strand: Any | None, *,
-                       n_chroms: int) -> tuple[np.ndarray, Any, Any, Any, Any, Any | None, bool]:
+    def sort_fragments(
+        self, chrom: Any, start: Any, end: Any, cell: Any, count: Any, strand: Any | None, *, n_chroms: int
+    ) -> tuple[np.ndarray, Any, Any, Any, Any, Any | None, bool]:
         """(chrom_ptr on the host, start, end, cell, count, strand, whether each chromosome came sorted by start).
 
         Rows with cell < 0 are left out; the rest is sorted by (chrom, start, end, cell), ties in file order.
@@ -106,15 +109,17 @@ class Ordering(Protocol):
 class Counting(Protocol):
     """Fragments of one chromosome to counts. ``row`` < 0 leaves a fragment out everywhere."""
 
-    def tile_counts(self, start: Any, end: Any, row: Any, *, n_rows: int, bin_size: int, n_bins: int,
-                    strategy: Strategy) -> Csr:
+    def tile_counts(
+        self, start: Any, end: Any, row: Any, *, n_rows: int, bin_size: int, n_bins: int, strategy: Strategy
+    ) -> Csr:
         """Counts per (row, bin). insertion: +1 at bin(start) and at bin(end - 1); fragment: +1 in every bin it
         overlaps; paired-insertion: as insertion, but once when both ends share the bin.
         """
         ...
 
-    def region_counts(self, start: Any, end: Any, row: Any, *, n_rows: int, region_start: Any, region_end: Any,
-                      strategy: Strategy) -> Csr:
+    def region_counts(
+        self, start: Any, end: Any, row: Any, *, n_rows: int, region_start: Any, region_end: Any, strategy: Strategy
+    ) -> Csr:
         """Counts per (row, region) for regions (int32, half-open, sorted by (start, end), free to overlap).
 
         insertion: each cut inside; fragment: 1 where the fragment overlaps by at least 1 bp;
@@ -122,13 +127,25 @@ class Counting(Protocol):
         """
         ...
 
-    def overlap_any(self, start: Any, end: Any, row: Any, *, n_rows: int, region_start: Any, region_end: Any,
-                    as_insertion: bool) -> Any:
+    def overlap_any(
+        self, start: Any, end: Any, row: Any, *, n_rows: int, region_start: Any, region_end: Any, as_insertion: bool
+    ) -> Any:
         """int64 (n_rows,): fragments overlapping any region (or cuts inside any); regions sorted and disjoint."""
         ...
 
-    def tss_counts(self, start: Any, end: Any, row: Any, *, n_rows: int, tss: Any, reverse: Any, window: int,
-                   half_center: int, edge: int) -> TssCounts:
+    def tss_counts(
+        self,
+        start: Any,
+        end: Any,
+        row: Any,
+        *,
+        n_rows: int,
+        tss: Any,
+        reverse: Any,
+        window: int,
+        half_center: int,
+        edge: int,
+    ) -> TssCounts:
         """Cuts at positions tss - window ... tss + window of each TSS (int32, sorted; ``reverse`` bool: mirrored).
 
         A cut near several TSSs counts at each of them; n_inside counts it once. A window that sticks out of
@@ -171,8 +188,9 @@ class Linalg(Protocol):
         """float64 (n_rows,): sum of x_ij^2 weights_j over each row."""
         ...
 
-    def eigsh_la(self, matvec: Any, n: int, k: int, *, v0: Any, tol: float = 0.0, which: Literal["LA", "LM"] = "LA"
-                 ) -> tuple[Any, Any]:
+    def eigsh_la(
+        self, matvec: Any, n: int, k: int, *, v0: Any, tol: float = 0.0, which: Literal["LA", "LM"] = "LA"
+    ) -> tuple[Any, Any]:
         """The k eigenpairs of a symmetric operator that are largest algebraically ("LA") or in magnitude ("LM").
 
         Values descend: float64 (k,), (n, k).
@@ -193,13 +211,24 @@ class Graph(Protocol):
         """int32 (n, k): for the list entry i -> j, how many cells N+(i) and N+(j) share (N+: list and the cell itself)."""
         ...
 
-    def umap(self, points: Any, indices: Any, distances: Any, *, n_components: int, min_dist: float, spread: float,
-             n_epochs: int | None, seed: int) -> Any:
+    def umap(
+        self,
+        points: Any,
+        indices: Any,
+        distances: Any,
+        *,
+        n_components: int,
+        min_dist: float,
+        spread: float,
+        n_epochs: int | None,
+        seed: int,
+    ) -> Any:
         """float32 (n, n_components) layout from the given neighbours (self not included)."""
         ...
 
-    def leiden(self, adjacency: Any, *, resolution: float, n_iterations: int, seed: int, weighted: bool
-               ) -> tuple[Any, float]:
+    def leiden(
+        self, adjacency: Any, *, resolution: float, n_iterations: int, seed: int, weighted: bool
+    ) -> tuple[Any, float]:
         """int32 labels (host, by falling size) and modularity of a symmetric CSR adjacency."""
         ...
 

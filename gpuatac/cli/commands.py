@@ -17,8 +17,14 @@ def run(args: argparse.Namespace) -> int:
 
     options = {f.name: getattr(args, f.name) for f in fields(RunOptions) if hasattr(args, f.name)}
     result = run_job(
-        args.fragments, args.out, names=args.names, device=args.device, force=args.force, from_step=args.from_step,
-        truth=args.truth, **options,
+        args.fragments,
+        args.out,
+        names=args.names,
+        device=args.device,
+        force=args.force,
+        from_step=args.from_step,
+        truth=args.truth,
+        **options,
     )
     print(result.summary.read_text(), end="")
     print(f"written: {result.h5ad}, {result.summary} and {len(result.figures)} figures in {Path(args.out) / 'figures'}")
@@ -30,11 +36,20 @@ def simulate(args: argparse.Namespace) -> int:
     from gpuatac.simulate import simulate_fragments
 
     made = simulate_fragments(
-        args.out, n_cells=args.cells, n_types=args.types, n_batches=args.batches, fragments_per_cell=args.frags,
-        doublet_rate=args.doublets, genome=args.genome, seed=args.seed, force=args.force,
+        args.out,
+        n_cells=args.cells,
+        n_types=args.types,
+        n_batches=args.batches,
+        fragments_per_cell=args.frags,
+        doublet_rate=args.doublets,
+        genome=args.genome,
+        seed=args.seed,
+        force=args.force,
     )
-    print(f"written: {made.fragments} ({made.n_fragments:,} fragments of {made.n_cells:,} cells) and, beside it, "
-          f"{', '.join(p.name for p in (made.cells, made.genes, made.peaks, made.chrom_sizes))}")
+    print(
+        f"written: {made.fragments} ({made.n_fragments:,} fragments of {made.n_cells:,} cells) and, beside it, "
+        f"{', '.join(p.name for p in (made.cells, made.genes, made.peaks, made.chrom_sizes))}"
+    )
     return 0
 
 
@@ -44,9 +59,17 @@ def fragments(args: argparse.Namespace) -> int:
 
     no_tag = args.bulk or args.barcode_regex is not None
     summary = make_fragment_file(
-        args.bam, args.output, barcode_tag=None if no_tag else args.barcode_tag, barcode_regex=args.barcode_regex,
-        umi_tag=args.umi_tag, min_mapq=args.min_mapq, is_paired=not args.single_end, shift_left=args.shift_left,
-        shift_right=args.shift_right, n_threads=args.threads, force=args.force,
+        args.bam,
+        args.output,
+        barcode_tag=None if no_tag else args.barcode_tag,
+        barcode_regex=args.barcode_regex,
+        umi_tag=args.umi_tag,
+        min_mapq=args.min_mapq,
+        is_paired=not args.single_end,
+        shift_left=args.shift_left,
+        shift_right=args.shift_right,
+        n_threads=args.threads,
+        force=args.force,
     )
     print(summary.as_text())
     print(f"written: {args.output}")

@@ -15,10 +15,30 @@ from gpuatac.threads import get_threads
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIBRARIES = ("numpy", "scipy", "numba", "pandas", "anndata", "pyarrow", "scikit-learn", "umap-learn", "igraph", "harmonypy",
-             "isal", "matplotlib")
-GPU_LIBRARIES = ("cupy-cuda13x", "cudf-cu13", "cuml-cu13", "cugraph-cu13", "cuvs-cu13", "rmm-cu13", "rapids-singlecell-cu13",
-                 "torch")
+LIBRARIES = (
+    "numpy",
+    "scipy",
+    "numba",
+    "pandas",
+    "anndata",
+    "pyarrow",
+    "scikit-learn",
+    "umap-learn",
+    "igraph",
+    "harmonypy",
+    "isal",
+    "matplotlib",
+)
+GPU_LIBRARIES = (
+    "cupy-cuda13x",
+    "cudf-cu13",
+    "cuml-cu13",
+    "cugraph-cu13",
+    "cuvs-cu13",
+    "rmm-cu13",
+    "rapids-singlecell-cu13",
+    "torch",
+)
 
 
 def _versions(names: tuple[str, ...]) -> str:
@@ -61,16 +81,25 @@ def describe_file(path: Path) -> str:
 
     check.existing_file(path, "file")
     if not h5py.is_hdf5(path):
-        raise FileFormatError(path, "a file that is no HDF5", "an .h5ad file", "give a file written by gpuatac or AnnData")
+        raise FileFormatError(
+            path, "a file that is no HDF5", "an .h5ad file", "give a file written by gpuatac or AnnData"
+        )
     with h5py.File(path, "r") as file:
         missing = [group for group in ("obs", "var", "uns") if group not in file]
         if missing:
-            raise FileFormatError(path, f"an HDF5 file without {missing[0]!r}", "an .h5ad file",
-                                  "give a file written by gpuatac or AnnData")
+            raise FileFormatError(
+                path,
+                f"an HDF5 file without {missing[0]!r}",
+                "an .h5ad file",
+                "give a file written by gpuatac or AnnData",
+            )
         uns = read_elem(file["uns"])
         n_obs, n_vars = (len(file[g][file[g].attrs["_index"]]) for g in ("obs", "var"))
-        shown = {g: sorted(k for k in file[g] if k != file[g].attrs.get("_index")) for g in ("obs", "var", "obsm", "obsp")
-                 if g in file}
+        shown = {
+            g: sorted(k for k in file[g] if k != file[g].attrs.get("_index"))
+            for g in ("obs", "var", "obsm", "obsp")
+            if g in file
+        }
     lines = [f"{path.name}: {n_obs:,} cells x {n_vars:,} features"]
     lines += [f"  {group}: {', '.join(keys)}" for group, keys in shown.items() if keys]
     for record in uns.get(slots.FRAGMENTS, {}).get("samples", []):

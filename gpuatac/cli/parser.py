@@ -16,7 +16,8 @@ RESTARTS = ("qc", "cells", "tiles", "features", "doublets", "spectral", "knn", "
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``gpuatac``."""
     parser = argparse.ArgumentParser(
-        prog="gpuatac", description="ATAC-seq from fragment files to clusters, on a GPU or without one.",
+        prog="gpuatac",
+        description="ATAC-seq from fragment files to clusters, on a GPU or without one.",
     )
     parser.add_argument("--version", action="version", version=f"gpuatac {__version__}")
     commands_ = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -42,19 +43,27 @@ def _type_of(annotation: str) -> Any:
 
 def _run(commands_: Any) -> None:
     sub = commands_.add_parser(
-        "run", help="the main job: fragment files to clusters, figures and one .h5ad",
+        "run",
+        help="the main job: fragment files to clusters, figures and one .h5ad",
         description="Quality control, tiles, doublets, spectral embedding, UMAP, Leiden clusters and gene activity of one or "
-                    "several fragment files (10x fragments.tsv.gz, BED, BAM, a .fragments data set or an .h5ad of SnapATAC2).",
+        "several fragment files (10x fragments.tsv.gz, BED, BAM, a .fragments data set or an .h5ad of SnapATAC2).",
     )
     sub.add_argument("fragments", nargs="+", metavar="FRAGMENTS", help="fragment file, one for each sample")
     sub.add_argument("--out", required=True, metavar="DIR", help="output folder")
     sub.add_argument("--names", nargs="+", metavar="NAME", help="sample names (default: the files' stems)")
-    sub.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to compute (default: auto)")
+    sub.add_argument(
+        "--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to compute (default: auto)"
+    )
     sub.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     sub.add_argument("--force", action="store_true", help="replace an existing output")
-    sub.add_argument("--from", dest="from_step", choices=RESTARTS, metavar="STEP",
-                     help=f"go on from a step of an earlier run in DIR without importing again: {', '.join(RESTARTS)}; options "
-                          "that are not given keep that run's values")
+    sub.add_argument(
+        "--from",
+        dest="from_step",
+        choices=RESTARTS,
+        metavar="STEP",
+        help=f"go on from a step of an earlier run in DIR without importing again: {', '.join(RESTARTS)}; options "
+        "that are not given keep that run's values",
+    )
     sub.add_argument("--truth", metavar="TSV", help="table with barcode and cell_type (and is_doublet) to compare with")
     group = sub.add_argument_group("options of the analysis")
     for f in fields(RunOptions):
@@ -65,8 +74,13 @@ def _run(commands_: Any) -> None:
             group.add_argument(_flag(f.name), action=argparse.BooleanOptionalAction, **common)
         else:
             choices = f.metadata.get("choices")
-            metavar = None if choices else "FILE" if f.metadata.get("path") else {int: "N", float: "X", str: "TEXT"}[
-                _type_of(str(f.type))]
+            metavar = (
+                None
+                if choices
+                else "FILE"
+                if f.metadata.get("path")
+                else {int: "N", float: "X", str: "TEXT"}[_type_of(str(f.type))]
+            )
             group.add_argument(_flag(f.name), type=_type_of(str(f.type)), choices=choices, metavar=metavar, **common)
     _common(sub)
     sub.set_defaults(command=commands.run)
@@ -74,7 +88,8 @@ def _run(commands_: Any) -> None:
 
 def _simulate(commands_: Any) -> None:
     sub = commands_.add_parser(
-        "simulate", help="a fragment file with known cell types",
+        "simulate",
+        help="a fragment file with known cell types",
         description="Write PREFIX.fragments.tsv.gz, .cells.tsv (the truth), .genes.gtf, .peaks.bed and .chrom.sizes.",
     )
     sub.add_argument("--out", required=True, metavar="PREFIX", help="start of the file names")
@@ -92,7 +107,8 @@ def _simulate(commands_: Any) -> None:
 
 def _fragments(commands_: Any) -> None:
     sub = commands_.add_parser(
-        "fragments", help="a BAM file to a fragment file",
+        "fragments",
+        help="a BAM file to a fragment file",
         description="Keep proper, primary, well-mapped pairs, collapse PCR copies by barcode, shift by the Tn5 offset.",
     )
     sub.add_argument("bam", metavar="BAM", help="BAM file, in any order")
@@ -114,7 +130,8 @@ def _fragments(commands_: Any) -> None:
 
 def _info(commands_: Any) -> None:
     sub = commands_.add_parser(
-        "info", help="device, versions and memory; or the history of an .h5ad",
+        "info",
+        help="device, versions and memory; or the history of an .h5ad",
         description="Without a file: device, versions and memory. With an .h5ad: what was done to it.",
     )
     sub.add_argument("file", nargs="?", metavar="FILE.h5ad", help="a file written by gpuatac")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from gpuatac.backend.protocol import Backend, Csr, Strategy, TssCounts
-from gpuatac.fragments import Fragments
 from gpuatac.threads import get_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from gpuatac.fragments import Fragments
 
 T = TypeVar("T")
 TSS_WINDOW, TSS_HALF_CENTER, TSS_EDGE = 2000, 5, 100  # bp
@@ -32,8 +35,9 @@ def sample_rows(bk: Backend, fragments: Fragments, row_of_cell: np.ndarray) -> S
     return Sample(fragments, bk.asarray(row_of_cell)[fragments.cell])
 
 
-def over_chromosomes(bk: Backend, sample: Sample, work: Callable[..., T], codes: Iterable[int] | None = None
-                     ) -> dict[int, T]:
+def over_chromosomes(
+    bk: Backend, sample: Sample, work: Callable[..., T], codes: Iterable[int] | None = None
+) -> dict[int, T]:
     """``work(code, start, end, row)`` for each chromosome that has fragments; side by side on a CPU."""
     wanted = None if codes is None else set(codes)
     jobs = [(c, s) for c, s in sample.fragments.chromosomes() if wanted is None or c in wanted]
@@ -71,8 +75,16 @@ def n_bins(size: int, bin_size: int) -> int:
     return -(-size // bin_size)
 
 
-def tile_matrix(bk: Backend, sample: Sample, n_rows: int, *, codes: Sequence[int], sizes: np.ndarray, bin_size: int,
-                strategy: Strategy) -> Csr:
+def tile_matrix(
+    bk: Backend,
+    sample: Sample,
+    n_rows: int,
+    *,
+    codes: Sequence[int],
+    sizes: np.ndarray,
+    bin_size: int,
+    strategy: Strategy,
+) -> Csr:
     """Counts of rows x tiles over the chromosomes ``codes``, joined in that order."""
     widths = {c: n_bins(int(sizes[c]), bin_size) for c in codes}
 
@@ -86,8 +98,16 @@ def tile_matrix(bk: Backend, sample: Sample, n_rows: int, *, codes: Sequence[int
     return bk.counting.hstack([parts.get(c, blank) for c in codes], [widths[c] for c in codes])
 
 
-def region_matrix(bk: Backend, sample: Sample, n_rows: int, *, chrom: np.ndarray, start: np.ndarray, end: np.ndarray,
-                  strategy: Strategy) -> Csr:
+def region_matrix(
+    bk: Backend,
+    sample: Sample,
+    n_rows: int,
+    *,
+    chrom: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    strategy: Strategy,
+) -> Csr:
     """Counts of rows x regions, regions in the order given (chrom -1: a column of zeros).
 
     Equal regions are counted once and copied, so that transcripts of one span cost nothing.
@@ -103,7 +123,12 @@ def region_matrix(bk: Backend, sample: Sample, n_rows: int, *, chrom: np.ndarray
     def work(code: int, f_start: Any, f_end: Any, row: Any) -> Csr:
         lo, hi = np.searchsorted(c, [code, code + 1])
         return bk.counting.region_counts(
-            f_start, f_end, row, n_rows=n_rows, region_start=bk.asarray(s[lo:hi]), region_end=bk.asarray(e[lo:hi]),
+            f_start,
+            f_end,
+            row,
+            n_rows=n_rows,
+            region_start=bk.asarray(s[lo:hi]),
+            region_end=bk.asarray(e[lo:hi]),
             strategy=strategy,
         )
 
@@ -122,8 +147,10 @@ def _expand(bk: Backend, counts: Csr, n_rows: int, order: np.ndarray, distinct: 
     column_of = np.empty(order.size, np.int64)
     column_of[order] = distinct
     pick = bk.sparse.csr_matrix(
-        (bk.asarray(np.ones(order.size, bk.count_dtype)),
-         (bk.asarray(column_of.astype(np.int32)), bk.asarray(np.arange(order.size, dtype=np.int32)))),
+        (
+            bk.asarray(np.ones(order.size, bk.count_dtype)),
+            (bk.asarray(column_of.astype(np.int32)), bk.asarray(np.arange(order.size, dtype=np.int32))),
+        ),
         shape=(n_distinct, order.size),
     )
     matrix = bk.csr(counts, (n_rows, n_distinct)) @ pick
@@ -131,15 +158,28 @@ def _expand(bk: Backend, counts: Csr, n_rows: int, order: np.ndarray, distinct: 
     return Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data)
 
 
-def overlap_counts(bk: Backend, sample: Sample, n_rows: int, *, chrom: np.ndarray, start: np.ndarray, end: np.ndarray,
-                   as_insertion: bool) -> Any:
+def overlap_counts(
+    bk: Backend,
+    sample: Sample,
+    n_rows: int,
+    *,
+    chrom: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    as_insertion: bool,
+) -> Any:
     """Fragments (or cuts) of each row that meet any of the regions: int64 (n_rows,)."""
     c, s, e = merge_intervals(chrom, start, end)
 
     def work(code: int, f_start: Any, f_end: Any, row: Any) -> Any:
         lo, hi = np.searchsorted(c, [code, code + 1])
         return bk.counting.overlap_any(
-            f_start, f_end, row, n_rows=n_rows, region_start=bk.asarray(s[lo:hi]), region_end=bk.asarray(e[lo:hi]),
+            f_start,
+            f_end,
+            row,
+            n_rows=n_rows,
+            region_start=bk.asarray(s[lo:hi]),
+            region_end=bk.asarray(e[lo:hi]),
             as_insertion=as_insertion,
         )
 
@@ -164,8 +204,9 @@ def merge_intervals(chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> tu
     return chrom[fresh].astype(np.int32), start[fresh].astype(np.int32), (reach[last] % span).astype(np.int32)
 
 
-def tss_counts(bk: Backend, sample: Sample, n_rows: int, *, chrom: np.ndarray, pos: np.ndarray, reverse: np.ndarray
-               ) -> TssCounts:
+def tss_counts(
+    bk: Backend, sample: Sample, n_rows: int, *, chrom: np.ndarray, pos: np.ndarray, reverse: np.ndarray
+) -> TssCounts:
     """Cuts around TSSs summed over chromosomes; every chromosome counts towards ``n_insertions``."""
     order = np.lexsort((pos, chrom))
     chrom, pos, reverse = chrom[order], pos[order].astype(np.int32), reverse[order].astype(bool)
@@ -173,12 +214,20 @@ def tss_counts(bk: Backend, sample: Sample, n_rows: int, *, chrom: np.ndarray, p
     def work(code: int, start: Any, end: Any, row: Any) -> TssCounts:
         lo, hi = np.searchsorted(chrom, [code, code + 1])
         return bk.counting.tss_counts(
-            start, end, row, n_rows=n_rows, tss=bk.asarray(pos[lo:hi]), reverse=bk.asarray(reverse[lo:hi]),
-            window=TSS_WINDOW, half_center=TSS_HALF_CENTER, edge=TSS_EDGE,
+            start,
+            end,
+            row,
+            n_rows=n_rows,
+            tss=bk.asarray(pos[lo:hi]),
+            reverse=bk.asarray(reverse[lo:hi]),
+            window=TSS_WINDOW,
+            half_center=TSS_HALF_CENTER,
+            edge=TSS_EDGE,
         )
 
-    total = TssCounts(bk.xp.zeros(n_rows, np.int64), bk.xp.zeros(n_rows, np.int64),
-                      bk.xp.zeros(2 * TSS_WINDOW + 1, np.int64), 0, 0)
+    total = TssCounts(
+        bk.xp.zeros(n_rows, np.int64), bk.xp.zeros(n_rows, np.int64), bk.xp.zeros(2 * TSS_WINDOW + 1, np.int64), 0, 0
+    )
     for part in over_chromosomes(bk, sample, work).values():
         total = TssCounts(*(a + b for a, b in zip(total, part, strict=True)))
     return total
@@ -195,7 +244,8 @@ def length_histogram(bk: Backend, sample: Sample, max_length: int) -> Any:
 def length_classes(bk: Backend, sample: Sample, n_rows: int, bounds: tuple[int, ...] = NUCLEOSOME_BOUNDS) -> Any:
     """Fragments of each row by length class: int64 (n_rows, len(bounds) + 1)."""
     parts = over_chromosomes(
-        bk, sample,
+        bk,
+        sample,
         lambda _c, start, end, row: bk.counting.length_classes(start, end, row, n_rows=n_rows, bounds=bounds),
     )
     return sum(parts.values(), bk.xp.zeros((n_rows, len(bounds) + 1), np.int64))

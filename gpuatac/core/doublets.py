@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpuatac.backend.protocol import Backend
 from gpuatac.core.spectral import laplacian_eigs
+
+if TYPE_CHECKING:
+    from gpuatac.backend.protocol import Backend
 
 
 class DoubletScores(NamedTuple):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuatac.backend.protocol import Backend
 from gpuatac.core.spectral import row_sums
 
+if TYPE_CHECKING:
+    from gpuatac.backend.protocol import Backend
 
-def select_by_rank(score: np.ndarray, n_features: int, *, lower: float, upper: float, eligible: np.ndarray) -> np.ndarray:
+
+def select_by_rank(
+    score: np.ndarray, n_features: int, *, lower: float, upper: float, eligible: np.ndarray
+) -> np.ndarray:
     """Mask of the ``n_features`` highest scores once the extremes are cut off.
 
     SnapATAC2's rule: of the eligible features with a positive score, int(lower * n) at the low end and int(upper * n) at
@@ -37,11 +41,17 @@ def binomial_deviance(bk: Backend, x: Any) -> np.ndarray:
     total = depth.sum()
     weight = x.data.astype(np.float64)
     p = xp.bincount(x.indices, weights=weight, minlength=x.shape[1]) / total
-    n = xp.repeat(depth, np.diff(bk.to_host(x.indptr)).tolist()) if bk.name == "gpu" else np.repeat(depth, np.diff(x.indptr))
+    n = (
+        xp.repeat(depth, np.diff(bk.to_host(x.indptr)).tolist())
+        if bk.name == "gpu"
+        else np.repeat(depth, np.diff(x.indptr))
+    )
     share = p[x.indices]
     rest = n - weight
     safe = xp.where(rest > 0, rest, 1.0)
-    term = weight * xp.log(xp.where(weight > 0, weight, 1.0) / (n * share)) + rest * xp.log(safe / (n * xp.where(share < 1, 1 - share, 1.0)))
+    term = weight * xp.log(xp.where(weight > 0, weight, 1.0) / (n * share)) + rest * xp.log(
+        safe / (n * xp.where(share < 1, 1 - share, 1.0))
+    )
     present = xp.bincount(x.indices, weights=term, minlength=x.shape[1])
     covered = xp.bincount(x.indices, weights=n, minlength=x.shape[1])
     absent = (total - covered) * xp.log(xp.where(p < 1, 1 - p, 1.0))

@@ -128,7 +128,7 @@ def _dense(xp: Any, matvec: Callable[[Any], Any], n: int, k: int, which: str) ->
     return values[kept], vectors[:, kept]
 
 
-def _extend(  # noqa: PLR0917
+def _extend(
     xp: Any, matvec: Callable[[Any], Any], space: _Space, known: int, scale: float, rng: np.random.Generator
 ) -> tuple[float, float]:
     """Grow the space from ``known + 1`` vectors to m + 1: the last residual's length, the scale."""

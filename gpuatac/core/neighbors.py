@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuatac.backend.protocol import Backend
+if TYPE_CHECKING:
+    from gpuatac.backend.protocol import Backend
 
 DEPTH_CORRELATION = 0.9  # components with |r| to log depth from here on are left out
 

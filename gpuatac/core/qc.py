@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gpuatac.core.counts import CellTotals
+if TYPE_CHECKING:
+    from gpuatac.core.counts import CellTotals
 
 
 def frac_dup(totals: CellTotals) -> np.ndarray:
@@ -57,8 +58,15 @@ def knee(counts: np.ndarray, *, lower: int = 100) -> CellCall:
     return CellCall(counts >= threshold, threshold, {"lower": lower})
 
 
-def ordmag(counts: np.ndarray, *, expected_cells: int | None = None, quantile: float = 0.99, ratio: float = 10.0,
-           n_bootstrap: int = 100, seed: int = 0) -> CellCall:
+def ordmag(
+    counts: np.ndarray,
+    *,
+    expected_cells: int | None = None,
+    quantile: float = 0.99,
+    ratio: float = 10.0,
+    n_bootstrap: int = 100,
+    seed: int = 0,
+) -> CellCall:
     """10x's OrdMag: barcodes within a factor ``ratio`` of the ``quantile`` of the expected cells.
 
     With ``expected_cells`` None, the number is the one that minimises (found - expected)^2 / expected over a log

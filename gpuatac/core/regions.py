@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from gpuatac.errors import InputError
-from gpuatac.genome import Genome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gpuatac.genome import Genome
 
 
 class Coordinates(NamedTuple):
@@ -33,8 +36,15 @@ def coordinates(frame: pd.DataFrame, genome: Genome, *, what: str) -> Coordinate
     return Coordinates(chrom, frame["start"].to_numpy(np.int64), frame["end"].to_numpy(np.int64))
 
 
-def gene_spans(transcripts: pd.DataFrame, genome: Genome, *, upstream: int, downstream: int, include_gene_body: bool,
-               interval_rule: str) -> Coordinates:
+def gene_spans(
+    transcripts: pd.DataFrame,
+    genome: Genome,
+    *,
+    upstream: int,
+    downstream: int,
+    include_gene_body: bool,
+    interval_rule: str,
+) -> Coordinates:
     """The span of each transcript in which its gene's activity is counted.
 
     With L, R the 0-based half-open transcript: + strand [L - upstream, R + downstream), - strand

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from gpuatac import check
-from gpuatac.backend.protocol import Backend
 
+if TYPE_CHECKING:
+    from gpuatac.backend.protocol import Backend
 
 TOLERANCE = 1e-9  # of the residual, relative to the eigenvalue; eigenvalues are then right to its square
 
@@ -87,8 +88,9 @@ def cosine_graph(bk: Backend, x: Any, weights: Any) -> CosineGraph:
     return CosineGraph(gram, length, degree)
 
 
-def laplacian_eigs(bk: Backend, x: Any, k: int, *, seed: int = 0, which: Literal["LA", "LM"] = "LA",
-                   v0: Any = None) -> Embedding:
+def laplacian_eigs(
+    bk: Backend, x: Any, k: int, *, seed: int = 0, which: Literal["LA", "LM"] = "LA", v0: Any = None
+) -> Embedding:
     """Leading k eigenpairs of D^-1/2 (Y Y' - I) D^-1/2, Y the unit rows of x * idf, D its row sums.
 
     The n_cells x n_cells similarity is never formed: each step is two sparse products, O(nnz). Pairs with
@@ -125,7 +127,9 @@ def nystrom(bk: Backend, x: Any, k: int, *, n_landmarks: int, seed: int = 0, chu
     for low in range(0, n, chunk):
         rows = unit_rows(bk, x[low : low + chunk], weights)
         degree = rows @ total
-        check.none_true(degree <= 1e-12, "cells share no feature with a landmark", "draw more landmarks or filter them first")
+        check.none_true(
+            degree <= 1e-12, "cells share no feature with a landmark", "draw more landmarks or filter them first"
+        )
         out[low : low + chunk] = (rows @ project) / (values[None, :] * xp.sqrt(degree)[:, None])
     out[bk.asarray(drawn)] = v
     return Embedding(values, out)

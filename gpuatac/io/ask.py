@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
 
 from gpuatac.backend import backend_of
 from gpuatac.core import counts
 from gpuatac.io.attach import attached
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
     from anndata import AnnData
 
     from gpuatac.backend.protocol import Backend

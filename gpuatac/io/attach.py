@@ -172,9 +172,12 @@ def _load(adata: AnnData, record: dict[str, str], genome: Genome) -> Fragments:
     path = path_of(adata, record)
     key = cache_key(path, record)
     if key not in _cache:
-        backend = resolve("cpu" if record["device"] == "cpu" else "auto")  # made on a GPU: read where there is none, too
+        backend = resolve(
+            "cpu" if record["device"] == "cpu" else "auto"
+        )  # made on a GPU: read where there is none, too
         fragments = (
-            open_fragments(path, device=backend.name) if is_store(path)
+            open_fragments(path, device=backend.name)
+            if is_store(path)
             else read_fragments(path, genome, device=backend.name, bulk_name=record["sample"])
         )
         remember(key, fragments)

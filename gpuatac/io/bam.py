@@ -261,7 +261,7 @@ def read_bam_fragments(
     )
 
 
-def _choices(  # noqa: PLR0917
+def _choices(
     tag: str | None,
     regex: str | None,
     umi_tag: str | None,
@@ -306,8 +306,7 @@ def _regex(name: str, text: str) -> re.Pattern[str]:
         raise InputError(msg) from err
     if pattern.groups != 1:
         msg = (
-            f"{name} must have exactly one group, got {pattern.groups} in {text!r}; put "
-            "parentheses around the barcode."
+            f"{name} must have exactly one group, got {pattern.groups} in {text!r}; put parentheses around the barcode."
         )
         raise InputError(msg)
     return pattern

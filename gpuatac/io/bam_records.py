@@ -197,9 +197,7 @@ class _Pass:
         else:
             umi = self._codes(self.umis, c.umi_regex, data, located, k.UMI_AT)
         read, status = np.zeros((n, 7), np.int32), np.empty(n, np.uint8)
-        k.judge(
-            data, offsets, barcode, c.paired, c.min_mapq, self.wanted, self.mito, read, status, self.counters
-        )
+        k.judge(data, offsets, barcode, c.paired, c.min_mapq, self.wanted, self.mito, read, status, self.counters)
         self.dropped += np.bincount(status, minlength=self.dropped.size)
         if not c.paired:
             self._keep(self._singles(read, barcode, umi, status))
@@ -229,9 +227,7 @@ class _Pass:
         text = np.frombuffer(b"".join(found) + b"\0", np.uint8)
         return strings.codes(text, np.cumsum(length) - length, np.where(length > 0, length, -1))
 
-    def _singles(
-        self, read: np.ndarray, barcode: np.ndarray, umi: np.ndarray, status: np.ndarray
-    ) -> np.ndarray:
+    def _singles(self, read: np.ndarray, barcode: np.ndarray, umi: np.ndarray, status: np.ndarray) -> np.ndarray:
         k, m = self.kernels, self.pairing
         used = np.flatnonzero(status == k.USED)
         rows = np.zeros((used.size, m.N_PAIR), np.int32)
@@ -273,9 +269,7 @@ class _Pass:
         return columns, int(columns[3].sum())
 
 
-def read_table(
-    path: Path, choices: Choices, contigs: Iterable[str] | None, genome: Genome | None = None
-) -> Table:
+def read_table(path: Path, choices: Choices, contigs: Iterable[str] | None, genome: Genome | None = None) -> Table:
     """Drop, pair and collapse the reads of a BAM file by the rules of ``io.bam.make_fragment_file``."""
     _open_check(path)
     with ThreadPoolExecutor(choices.threads) as pool:
@@ -333,10 +327,7 @@ def _wanted(
         return np.ones(len(names), bool)
     codes = genome.codes_of(names)
     wanted = np.array(
-        [
-            c >= 0 and (genome.names[c] == n or genome.names[c] not in names)
-            for c, n in zip(codes, names, strict=True)
-        ],
+        [c >= 0 and (genome.names[c] == n or genome.names[c] not in names) for c, n in zip(codes, names, strict=True)],
         bool,
     )
     if not wanted.any():
@@ -360,15 +351,9 @@ def _refuse_empty(path: Path, choices: Choices, run: _Pass, summary: BamSummary)
         return
     k, q = run.kernels, run.counters
     if summary.reads and choices.paired and not q[k.Q_FLAG_PAIRED]:
-        msg = (
-            f"none of {summary.reads:,} reads in {path} is paired; pass is_paired=False for single-end reads."
-        )
+        msg = f"none of {summary.reads:,} reads in {path} is paired; pass is_paired=False for single-end reads."
     elif summary.reads and not q[k.Q_BC_READS]:
-        how = (
-            f"tag {choices.tag.decode()}"
-            if choices.regex is None
-            else f"a match of {choices.regex.pattern!r}"
-        )
+        how = f"tag {choices.tag.decode()}" if choices.regex is None else f"a match of {choices.regex.pattern!r}"
         msg = (
             f"none of {summary.reads:,} reads in {path} has {how}; pass another barcode_tag "
             "or barcode_regex, or "
@@ -377,10 +362,7 @@ def _refuse_empty(path: Path, choices: Choices, run: _Pass, summary: BamSummary)
     else:
         top = sorted(((n, r) for r, n in summary.dropped.items() if n), reverse=True)
         why = ", ".join(f"{n:,} {r}" for n, r in top) or "the file holds no reads"
-        msg = (
-            f"none of {summary.reads:,} reads in {path} gives a fragment ({why}); check the "
-            "alignment or min_mapq."
-        )
+        msg = f"none of {summary.reads:,} reads in {path} gives a fragment ({why}); check the alignment or min_mapq."
     raise InputError(msg)
 
 

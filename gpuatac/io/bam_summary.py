@@ -57,9 +57,7 @@ class BamSummary:
         lost = sum(self.dropped.values())
         out = [f"{self.reads:,} reads = {self.used:,} used + {lost:,} dropped"]
         out += [f"  {n:,} dropped: {reason}" for reason, n in self.dropped.items() if n]
-        out.append(
-            f"{self.fragments:,} fragments of {self.barcodes:,} barcodes, {self.duplicates:,} duplicates"
-        )
+        out.append(f"{self.fragments:,} fragments of {self.barcodes:,} barcodes, {self.duplicates:,} duplicates")
         return "\n".join([*out, *(f"  note: {n}" for n in self.notes)])
 
 

@@ -203,11 +203,7 @@ def regions_frame(regions: Any) -> pd.DataFrame:
     """
     if isinstance(regions, (str, Path)):
         if not Path(regions).exists():
-            hint = (
-                f"; for one region pass [{str(regions)!r}]"
-                if parse_regions([str(regions)]) is not None
-                else ""
-            )
+            hint = f"; for one region pass [{str(regions)!r}]" if parse_regions([str(regions)]) is not None else ""
             msg = f"regions {regions} does not exist; check the path{hint}."
             raise MissingFileError(msg)
         return read_bed(regions)
@@ -220,10 +216,7 @@ def regions_frame(regions: Any) -> pd.DataFrame:
     if frame is None:
         wrong = next((n for n in names if parse_regions([n]) is None), None)
         found = "an empty list" if wrong is None else repr(wrong)
-        msg = (
-            f"regions must be names like chr1:100-200 with start <= end, got {found}; correct it "
-            "or pass a BED file."
-        )
+        msg = f"regions must be names like chr1:100-200 with start <= end, got {found}; correct it or pass a BED file."
         raise InputError(msg)
     return frame
 
@@ -234,10 +227,7 @@ def _from_frame(regions: pd.DataFrame) -> pd.DataFrame:
     missing = [key for key, column in taken.items() if column is None]
     if missing:
         have = ", ".join(map(repr, regions.columns))
-        msg = (
-            f"regions has no column {' or '.join(missing)} (it has {have}); rename its columns to "
-            "chrom, start, end."
-        )
+        msg = f"regions has no column {' or '.join(missing)} (it has {have}); rename its columns to chrom, start, end."
         raise InputError(msg)
     if not len(regions):
         msg = "regions has no rows; give at least one region."
@@ -246,18 +236,11 @@ def _from_frame(regions: pd.DataFrame) -> pd.DataFrame:
     for key in ("start", "end"):
         values = regions[taken[key]]
         numbers = pd.to_numeric(values.astype(object), errors="coerce").to_numpy(np.float64)
-        bad = ~(
-            np.isfinite(numbers)
-            & (numbers == np.floor(numbers))
-            & (numbers >= 0)
-            & (numbers <= MAX_COORDINATE)
-        )
+        bad = ~(np.isfinite(numbers) & (numbers == np.floor(numbers)) & (numbers >= 0) & (numbers <= MAX_COORDINATE))
         allowed = f"are no whole numbers in [0, {MAX_COORDINATE}]"
         check.none_true(bad, f"values of {taken[key]} {allowed}", "correct the regions")
         coordinates[key] = numbers.astype(np.int64)
-    check.none_true(
-        coordinates["start"] > coordinates["end"], "regions have start > end", "correct the regions"
-    )
+    check.none_true(coordinates["start"] > coordinates["end"], "regions have start > end", "correct the regions")
     chrom = regions[taken["chrom"]]
     check.none_true(chrom.isna().to_numpy(), "regions have no chromosome", "correct the regions")
     frame = pd.DataFrame({"chrom": chrom.astype(str).to_numpy(object), **coordinates})

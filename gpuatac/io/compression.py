@@ -35,7 +35,7 @@ _RECOMPRESS = "decompress the file and compress it with bgzip or gzip"
 
 
 def detect(path: Path) -> str:
-    """"bgzf", "gzip" or "plain", from the first bytes; an empty file or another format raises."""
+    """ "bgzf", "gzip" or "plain", from the first bytes; an empty file or another format raises."""
     check.existing_file(path, "file")
     if path.is_dir():
         raise FileFormatError(path, "a folder", "a text file, plain or gzip", "give the file itself")
@@ -61,8 +61,11 @@ def _bgzf_groups(path: Path, handle: BinaryIO, target: int) -> Iterator[tuple[in
     handle.seek(max(0, size - len(BGZF_EOF)))
     if handle.read() != BGZF_EOF:
         raise FileFormatError(
-            path, "no BGZF end marker", "a complete BGZF file",
-            "the file was cut off: fetch it again, or, if it is known to be whole, rewrite it with bgzip", offset=size,
+            path,
+            "no BGZF end marker",
+            "a complete BGZF file",
+            "the file was cut off: fetch it again, or, if it is known to be whole, rewrite it with bgzip",
+            offset=size,
         )
     handle.seek(0)
     buffer, base, pos = b"", 0, 0
@@ -77,7 +80,9 @@ def _bgzf_groups(path: Path, handle: BinaryIO, target: int) -> Iterator[tuple[in
         head = buffer[pos : pos + 18]
         if not _is_bgzf(head):
             raise FileFormatError(
-                path, "bytes that are no BGZF block", "BGZF blocks to the end of the file",
+                path,
+                "bytes that are no BGZF block",
+                "BGZF blocks to the end of the file",
                 "the file is damaged or mixes compressions: fetch it again or rewrite it with zcat and bgzip",
                 offset=offset,
             )
@@ -85,13 +90,19 @@ def _bgzf_groups(path: Path, handle: BinaryIO, target: int) -> Iterator[tuple[in
         block = buffer[pos : pos + length]
         if len(block) < length or length < 26:
             raise FileFormatError(
-                path, f"a BGZF block of {length} bytes with {len(block)} left", "complete blocks",
-                "the file was cut off or damaged: fetch it again", offset=offset,
+                path,
+                f"a BGZF block of {length} bytes with {len(block)} left",
+                "complete blocks",
+                "the file was cut off or damaged: fetch it again",
+                offset=offset,
             )
         inflated = int.from_bytes(block[-4:], "little")
         if inflated > 1 << 16:
             raise FileFormatError(
-                path, f"a BGZF block of {inflated} inflated bytes", "at most 65,536", "the file is damaged: fetch it again",
+                path,
+                f"a BGZF block of {inflated} inflated bytes",
+                "at most 65,536",
+                "the file is damaged: fetch it again",
                 offset=offset,
             )
         if not blocks:
@@ -118,13 +129,19 @@ def _inflate_group(path: Path, first: int, blocks: list[bytes], total: int) -> n
             text = igzip_lib.decompress(block, igzip_lib.DECOMP_GZIP, 15, max(size, 1))
         except igzip_lib.error as err:
             raise FileFormatError(
-                path, f"a BGZF block that does not inflate ({err})", "intact blocks", "the file is damaged: fetch it again",
+                path,
+                f"a BGZF block that does not inflate ({err})",
+                "intact blocks",
+                "the file is damaged: fetch it again",
                 offset=offset,
             ) from err
         if len(text) != size:
             raise FileFormatError(
-                path, f"a BGZF block of {len(text)} bytes that says {size}", "intact blocks",
-                "the file is damaged: fetch it again", offset=offset,
+                path,
+                f"a BGZF block of {len(text)} bytes that says {size}",
+                "intact blocks",
+                "the file is damaged: fetch it again",
+                offset=offset,
             )
         view[at : at + size] = text
         at += size
@@ -132,8 +149,9 @@ def _inflate_group(path: Path, first: int, blocks: list[bytes], total: int) -> n
     return out
 
 
-def bgzf_chunks(path: Path, target: int, pool: ThreadPoolExecutor, window: int, advance: Callable[[int], None]
-                ) -> Iterator[np.ndarray]:
+def bgzf_chunks(
+    path: Path, target: int, pool: ThreadPoolExecutor, window: int, advance: Callable[[int], None]
+) -> Iterator[np.ndarray]:
     """Inflated runs of BGZF blocks, in order; the data of each begin at HEAD_ROOM."""
     pending: deque = deque()
     with path.open("rb") as handle:
@@ -185,16 +203,22 @@ def _gzip_pieces(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
                     read = member_at + len(data)
                 if data[:2] != b"\x1f\x8b":
                     raise FileFormatError(
-                        path, "bytes after the end of the gzip data", "gzip members one after another",
-                        "the file is damaged: fetch it again or cut the rest off", offset=member_at,
+                        path,
+                        "bytes after the end of the gzip data",
+                        "gzip members one after another",
+                        "the file is damaged: fetch it again or cut the rest off",
+                        offset=member_at,
                     )
                 started = True
             try:
                 piece = inflater.decompress(data)
             except isal_zlib.error as err:
                 raise FileFormatError(
-                    path, f"gzip data that do not inflate ({err})", "an intact gzip file",
-                    "the file is damaged: fetch it again", offset=read - len(data),
+                    path,
+                    f"gzip data that do not inflate ({err})",
+                    "an intact gzip file",
+                    "the file is damaged: fetch it again",
+                    offset=read - len(data),
                 ) from err
             if piece:
                 yield piece
@@ -205,8 +229,11 @@ def _gzip_pieces(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
                 data = b""
         if started:
             raise FileFormatError(
-                path, "the end of the file within a gzip member", "a complete gzip file",
-                "the file was cut off: fetch it again", offset=read,
+                path,
+                "the end of the file within a gzip member",
+                "a complete gzip file",
+                "the file was cut off: fetch it again",
+                offset=read,
             )
 
 

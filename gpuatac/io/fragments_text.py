@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuatac import check, progress
-from gpuatac.backend import protocol as p
 from gpuatac.backend import backend_of, resolve
+from gpuatac.backend import protocol as p
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.fragments import DROP_REASONS, Fragments, ReadSummary
 from gpuatac.genome import MITO_NAMES, Genome
@@ -21,7 +21,7 @@ from gpuatac.io.compression import detect, line_blocks
 from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable
 
     from gpuatac.backend import Device
     from gpuatac.backend.protocol import ParsedBlock
@@ -29,19 +29,34 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ERRORS = {
-    p.ERR_COLUMNS: ("too few tab-separated columns", "chrom, start, end, barcode[, count[, strand]]",
-                    "separate the columns with tabs, or remove the line"),
-    p.ERR_EXTRA: ("too many columns", "4 to 6 columns (3 in a bulk BED file), the same kind in every line",
-                  "keep the first six columns (cut -f1-6)"),
+    p.ERR_COLUMNS: (
+        "too few tab-separated columns",
+        "chrom, start, end, barcode[, count[, strand]]",
+        "separate the columns with tabs, or remove the line",
+    ),
+    p.ERR_EXTRA: (
+        "too many columns",
+        "4 to 6 columns (3 in a bulk BED file), the same kind in every line",
+        "keep the first six columns (cut -f1-6)",
+    ),
     p.ERR_START: ("a start that is no whole number", "a 0-based position in bp", "correct or remove the line"),
     p.ERR_END: ("an end that is no whole number", "a position in bp", "correct or remove the line"),
-    p.ERR_COUNT: ("a count (column 5) that is no whole number from 1 to 2147483647", "a count or '.'",
-                  "correct or remove the line"),
+    p.ERR_COUNT: (
+        "a count (column 5) that is no whole number from 1 to 2147483647",
+        "a count or '.'",
+        "correct or remove the line",
+    ),
     p.ERR_STRAND: ("a strand (column 6) that is not '+', '-' or '.'", "'+', '-' or '.'", "cut -f1-5, or correct it"),
-    p.ERR_BARCODE: ("an empty barcode or one with bytes outside printable ASCII", "printable ASCII",
-                    "correct or remove the line"),
-    p.ERR_CHROM: ("an empty chromosome name or one with bytes outside printable ASCII", "printable ASCII",
-                  "correct or remove the line; the file may be damaged or not be text"),
+    p.ERR_BARCODE: (
+        "an empty barcode or one with bytes outside printable ASCII",
+        "printable ASCII",
+        "correct or remove the line",
+    ),
+    p.ERR_CHROM: (
+        "an empty chromosome name or one with bytes outside printable ASCII",
+        "printable ASCII",
+        "correct or remove the line; the file may be damaged or not be text",
+    ),
 }
 
 
@@ -55,8 +70,13 @@ def read_whitelist(whitelist: str | Path | Iterable[str]) -> set[str]:
         raw = b"".join(block.tobytes() for block in line_blocks(path, pool))
     if not raw.isascii():
         line = next(i for i, text in enumerate(raw.split(b"\n"), 1) if not text.isascii())
-        raise FileFormatError(path, "bytes outside ASCII in a whitelist", "one barcode a line, in ASCII",
-                              "save the list as plain text without byte order mark", line=line)
+        raise FileFormatError(
+            path,
+            "bytes outside ASCII in a whitelist",
+            "one barcode a line, in ASCII",
+            "save the list as plain text without byte order mark",
+            line=line,
+        )
     text = raw.decode()
     barcodes = {line.split("\t")[0].strip() for line in text.splitlines() if line.strip() and line[0] != "#"}
     if not barcodes:
@@ -71,7 +91,7 @@ def read_fragments(
     *,
     min_num_fragments: int = 0,
     whitelist: str | Path | Iterable[str] | None = None,
-    chrM: Collection[str] = MITO_NAMES,  # noqa: N803 - SnapATAC2's name
+    chrM: Collection[str] = MITO_NAMES,
     device: Device = "auto",
     bulk_name: str | None = None,
 ) -> Fragments:
@@ -164,7 +184,8 @@ def _parse_file(path: Path, genome: Genome, bk: Any) -> tuple[list[ParsedBlock],
     dropped = np.zeros(p.LAST_DROP + 1, np.int64)
     n_threads = get_threads()
 
-    def take(text: np.ndarray, block: ParsedBlock) -> None:
+    def take(text: np.ndarray, future: Future[ParsedBlock]) -> None:
+        block = future.result()
         if block.error_line >= 0:
             _raise_line(path, text, block, summary.lines, bulk=summary.n_columns == 3)
         summary.lines += block.n_lines
@@ -184,13 +205,13 @@ def _parse_file(path: Path, genome: Genome, bk: Any) -> tuple[list[ParsedBlock],
             if not summary.n_columns:
                 summary.n_columns = _n_columns(text)
             bulk = summary.n_columns == 3
-            pending.append((text, pool.submit(bk.parsing.parse_block, bk.asarray(text), names, codes, genome.sizes, bulk=bulk)))
+            pending.append(
+                (text, pool.submit(bk.parsing.parse_block, bk.asarray(text), names, codes, genome.sizes, bulk=bulk))
+            )
             while len(pending) > n_threads:
-                text, future = pending.popleft()
-                take(text, future.result())
+                take(*pending.popleft())
         while pending:
-            text, future = pending.popleft()
-            take(text, future.result())
+            take(*pending.popleft())
     for status, reason in enumerate(DROP_REASONS[: p.LAST_DROP], start=1):
         summary.dropped[reason] = int(dropped[status])
     return blocks, summary
@@ -211,7 +232,9 @@ def _join(blocks: list[ParsedBlock], bk: Any) -> tuple[dict[str, Any], list[byte
     code_of: dict[bytes, int] = {}
     cells = []
     for block in blocks:
-        remap = np.fromiter((code_of.setdefault(b, len(code_of)) for b in block.barcodes), np.int32, len(block.barcodes))
+        remap = np.fromiter(
+            (code_of.setdefault(b, len(code_of)) for b in block.barcodes), np.int32, len(block.barcodes)
+        )
         cells.append(bk.asarray(remap)[block.barcode] if remap.size else block.barcode)
     xp = bk.xp
     stack = lambda parts, dtype: xp.concatenate(parts) if parts else xp.empty(0, dtype)  # noqa: E731
@@ -227,8 +250,14 @@ def _join(blocks: list[ParsedBlock], bk: Any) -> tuple[dict[str, Any], list[byte
 
 
 def _assemble(
-    columns: dict[str, Any], names: list[bytes], genome: Genome, bk: Any, summary: ReadSummary,
-    min_num_fragments: int, allowed: set[str] | None, chr_m: Collection[str],
+    columns: dict[str, Any],
+    names: list[bytes],
+    genome: Genome,
+    bk: Any,
+    summary: ReadSummary,
+    min_num_fragments: int,
+    allowed: set[str] | None,
+    chr_m: Collection[str],
 ) -> Fragments:
     """Apply whitelist and threshold, put barcodes in byte order, sort the rows."""
     xp = bk.xp
@@ -260,16 +289,27 @@ def _assemble(
 
 
 def reassemble(
-    fragments: Fragments, *, min_num_fragments: int, whitelist: str | Path | Iterable[str] | None, chrM: Collection[str]  # noqa: N803
+    fragments: Fragments,
+    *,
+    min_num_fragments: int,
+    whitelist: str | Path | Iterable[str] | None,
+    chrM: Collection[str],
 ) -> Fragments:
     """``fragments`` with whitelist and threshold applied as ``read_fragments`` does, its summary carried on."""
     bk = backend_of(fragments.start)
     columns = {
-        "chrom": bk.asarray(fragments.chrom_codes()), "start": fragments.start, "end": fragments.end,
-        "cell": fragments.cell, "count": fragments.count, "strand": fragments.strand,
+        "chrom": bk.asarray(fragments.chrom_codes()),
+        "start": fragments.start,
+        "end": fragments.end,
+        "cell": fragments.cell,
+        "count": fragments.count,
+        "strand": fragments.strand,
     }
-    summary = replace(fragments.summary, dropped={**dict.fromkeys(DROP_REASONS, 0), **fragments.summary.dropped},
-                      notes=list(fragments.summary.notes))
+    summary = replace(
+        fragments.summary,
+        dropped={**dict.fromkeys(DROP_REASONS, 0), **fragments.summary.dropped},
+        notes=list(fragments.summary.notes),
+    )
     before = {reason: summary.dropped[reason] for reason in DROP_REASONS[-2:]}
     names = [b.encode() for b in fragments.barcodes.tolist()]
     allowed = None if whitelist is None else read_whitelist(whitelist)

@@ -100,18 +100,14 @@ def read_transcripts(path: str | Path) -> pd.DataFrame:
     text = read_bytes(path)
     first = _first_row(path, text)
     if _is_gff(first):
-        gff3 = text.startswith(b"##gff-version 3") or bool(
-            _ATTRIBUTE_GFF3.match(first[8] if len(first) > 8 else b"")
-        )
+        gff3 = text.startswith(b"##gff-version 3") or bool(_ATTRIBUTE_GFF3.match(first[8] if len(first) > 8 else b""))
         rows = _gff3_rows(path, text) if gff3 else _gtf_rows(path, text)
         frame = _frame(path, rows, _GFF)
     else:
         frame = _frame(path, *_table_rows(path, text, first))
     without = ~frame["strand"].isin(["+", "-"]).to_numpy()
     if without.any():
-        logger.warning(
-            "%s: %d of %d transcripts have no strand and are dropped", path, without.sum(), len(frame)
-        )
+        logger.warning("%s: %d of %d transcripts have no strand and are dropped", path, without.sum(), len(frame))
         frame = frame[~without].reset_index(drop=True)
     if frame.empty:
         raise FileFormatError(path, "no transcript with a strand", _FORMATS, "check the annotation")
@@ -222,9 +218,7 @@ class _Gff:
         self.kinds = [text[left[i] : left[i] + width[i]].strip() for i in at.tolist()]
 
     @staticmethod
-    def _refuse_short(
-        path: Path, text: bytes, starts: np.ndarray, stops: np.ndarray, n_tabs: np.ndarray
-    ) -> None:
+    def _refuse_short(path: Path, text: bytes, starts: np.ndarray, stops: np.ndarray, n_tabs: np.ndarray) -> None:
         for i in np.flatnonzero(n_tabs < 7).tolist():
             line = text[starts[i] : stops[i]]
             if line.startswith(b"##FASTA"):
@@ -295,12 +289,8 @@ def _gtf_rows(path: Path, text: bytes) -> _Rows:
 
 def _span_exons(path: Path, rows: _Rows) -> _Rows:
     """One row for each (chromosome, transcript_id) of exon rows: first exon start to last exon end."""
-    low, high = checked_intervals(
-        path, rows.number, [f[3] for f in rows.field], [f[4] for f in rows.field], base=1
-    )
-    keys = pd.MultiIndex.from_arrays(
-        [[f[0] for f in rows.field], rows.transcript_id, [f[6] for f in rows.field]]
-    )
+    low, high = checked_intervals(path, rows.number, [f[3] for f in rows.field], [f[4] for f in rows.field], base=1)
+    keys = pd.MultiIndex.from_arrays([[f[0] for f in rows.field], rows.transcript_id, [f[6] for f in rows.field]])
     codes, _ = pd.factorize(keys)
     table = pd.DataFrame({"code": codes, "low": low, "high": high, "at": np.arange(len(low))})
     spans = table.groupby("code").agg({"low": "min", "high": "max", "at": "min"})
@@ -422,9 +412,7 @@ def tss_table(
         )
     code = known[names.cat.codes.to_numpy()]
     reverse = transcripts["strand"].to_numpy() == "-"
-    pos = np.where(
-        reverse, transcripts["end"].to_numpy(np.int64) - 1, transcripts["start"].to_numpy(np.int64)
-    )
+    pos = np.where(reverse, transcripts["end"].to_numpy(np.int64) - 1, transcripts["start"].to_numpy(np.int64))
     left_out = {genome.code[n] for n in exclude if n in genome.code}
     keep = (code >= 0) & ~np.isin(code, list(left_out))
     outside = keep & ((pos < 0) | (pos >= genome.sizes[np.maximum(code, 0)]))
@@ -437,12 +425,7 @@ def tss_table(
         )
         keep &= ~outside
     if not keep.any():
-        msg = (
-            f"no TSS of {source} lies on genome {genome.name} outside {', '.join(exclude)}; check "
-            "the annotation."
-        )
+        msg = f"no TSS of {source} lies on genome {genome.name} outside {', '.join(exclude)}; check the annotation."
         raise InputError(msg)
-    table = pd.DataFrame(
-        {"chrom_code": code[keep].astype(np.int32), "pos": pos[keep], "reverse": reverse[keep]}
-    )
+    table = pd.DataFrame({"chrom_code": code[keep].astype(np.int32), "pos": pos[keep], "reverse": reverse[keep]})
     return table.drop_duplicates().sort_values(["chrom_code", "pos", "reverse"], ignore_index=True)

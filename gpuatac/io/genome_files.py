@@ -98,10 +98,7 @@ def _transcripts(genes: str | Path | pd.DataFrame) -> pd.DataFrame:
     wanted = ["chrom", "start", "end", "strand", "transcript_id", "gene_id", "gene_name"]
     missing = [c for c in wanted if c not in genes]
     if missing:
-        msg = (
-            f"genes has no column {', '.join(missing)}; it needs {', '.join(wanted)}, as "
-            "io.read_transcripts gives."
-        )
+        msg = f"genes has no column {', '.join(missing)}; it needs {', '.join(wanted)}, as io.read_transcripts gives."
         raise InputError(msg)
     return genes
 
@@ -139,9 +136,7 @@ def read_sizes(path: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for line, fields in rows:
         if len(fields) < 2:
-            raise FileFormatError(
-                path, "one column", "a name and a size", "correct or remove the line", line=line
-            )
+            raise FileFormatError(path, "one column", "a name and a size", "correct or remove the line", line=line)
         _add(path, sizes, fields[0].decode(errors="replace"), fields[1], line)
     if not sizes:
         raise FileFormatError(path, "no chromosomes", "at least one line of name and size", "check the file")
@@ -181,9 +176,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
                 yield chunk
     except (EOFError, gzip.BadGzipFile, isal_zlib.error) as err:  # type: ignore[misc]
         allowed, remedy = "a complete gzip file", "fetch the file again"
-        raise FileFormatError(
-            path, f"gzip data that end early or do not inflate ({err})", allowed, remedy
-        ) from err
+        raise FileFormatError(path, f"gzip data that end early or do not inflate ({err})", allowed, remedy) from err
 
 
 def fasta_sizes(path: Path) -> dict[str, int]:
@@ -222,9 +215,7 @@ def fasta_sizes(path: Path) -> dict[str, int]:
 def _name(path: Path, header: bytes, line: int) -> str:
     words = header[1:].split()
     if not words:
-        raise FileFormatError(
-            path, "a header without a name", "'>' and a name", "name the sequence", line=line
-        )
+        raise FileFormatError(path, "a header without a name", "'>' and a name", "name the sequence", line=line)
     return words[0].decode(errors="replace")
 
 

@@ -74,9 +74,7 @@ def _anndata(x: Any, barcodes: Sequence[str], var: pd.DataFrame, source: Path) -
     from anndata import AnnData
 
     if x.shape != (len(barcodes), len(var)):
-        found = (
-            f"{len(barcodes)} barcodes and {len(var)} features for a matrix of {x.shape[0]} x {x.shape[1]}"
-        )
+        found = f"{len(barcodes)} barcodes and {len(var)} features for a matrix of {x.shape[0]} x {x.shape[1]}"
         raise FileFormatError(
             source,
             found,
@@ -86,9 +84,7 @@ def _anndata(x: Any, barcodes: Sequence[str], var: pd.DataFrame, source: Path) -
     repeated = pd.Index(barcodes)
     if repeated.has_duplicates:
         first = repeated[repeated.duplicated()][0]
-        raise FileFormatError(
-            source, f"barcode {first} more than once", "each barcode once", "make them unique"
-        )
+        raise FileFormatError(source, f"barcode {first} more than once", "each barcode once", "make them unique")
     if var.index.has_duplicates:
         logger.warning("%s: feature names are not unique; repeated ones get -1, -2, ... appended", source)
     adata = AnnData(
@@ -112,9 +108,7 @@ def _unique(names: list[str]) -> list[str]:
     return out
 
 
-def _select_type(
-    x: Any, var: pd.DataFrame, feature_type: str | None, source: Path
-) -> tuple[Any, pd.DataFrame]:
+def _select_type(x: Any, var: pd.DataFrame, feature_type: str | None, source: Path) -> tuple[Any, pd.DataFrame]:
     """Columns of ``feature_type`` where the file holds several types; everything where it holds one."""
     if feature_type is None or "feature_types" not in var:
         return x, var
@@ -124,17 +118,12 @@ def _select_type(
     keep = (types == feature_type).to_numpy()
     if not keep.any():
         found = ", ".join(sorted(types.unique()))
-        msg = (
-            f"{source} holds no feature of type {feature_type!r}; pass feature_type={found!r} "
-            "(one), or None for all."
-        )
+        msg = f"{source} holds no feature of type {feature_type!r}; pass feature_type={found!r} (one), or None for all."
         raise InputError(msg)
     return x[:, np.flatnonzero(keep)], var[keep]
 
 
-def read_10x_h5(
-    path: str | Path, *, feature_type: str | None = "Peaks", genome: str | None = None
-) -> AnnData:
+def read_10x_h5(path: str | Path, *, feature_type: str | None = "Peaks", genome: str | None = None) -> AnnData:
     """Read a Cell Ranger HDF5 matrix (ATAC, multiome or version 2), or MAESTRO's file of the same layout.
 
     Parameters
@@ -213,9 +202,7 @@ def read_10x_h5(
 
 def _check_sides(path: Path, x: Any, barcodes: Sequence[str], var: pd.DataFrame) -> None:
     if x.shape != (len(barcodes), len(var)):
-        found = (
-            f"{len(barcodes)} barcodes and {len(var)} features for a matrix of {x.shape[0]} x {x.shape[1]}"
-        )
+        found = f"{len(barcodes)} barcodes and {len(var)} features for a matrix of {x.shape[0]} x {x.shape[1]}"
         allowed = "one barcode for each cell and one name for each feature"
         raise FileFormatError(path, found, allowed, "give files that were written together")
 
@@ -351,9 +338,7 @@ def _features(path: Path) -> pd.DataFrame:
     width = min(map(len, rows), default=0)
     bed = path.name.removesuffix(".gz").endswith(".bed")
     if not rows or (bed and width < 3):
-        raise FileFormatError(
-            path, f"{width} column(s)", "3 columns for peaks.bed, 1 or more otherwise", "check it"
-        )
+        raise FileFormatError(path, f"{width} column(s)", "3 columns for peaks.bed, 1 or more otherwise", "check it")
     if bed:
         return pd.DataFrame(index=pd.Index([f"{r[0]}:{r[1]}-{r[2]}" for r in rows], dtype=object))
     var = pd.DataFrame(
@@ -423,9 +408,7 @@ def read_h5ad(path: str | Path) -> AnnData:
             adata = anndata.read_h5ad(path)
         except (OSError, KeyError, ValueError, TypeError, anndata.io.AnnDataReadError) as err:
             remedy = "write it again with a current AnnData, or install hdf5plugin if a filter is missing"
-            raise FileFormatError(
-                path, f"what AnnData cannot read ({err})", "a complete .h5ad file", remedy
-            ) from err
+            raise FileFormatError(path, f"what AnnData cannot read ({err})", "a complete .h5ad file", remedy) from err
     for axis, index in (("observation", adata.obs_names), ("variable", adata.var_names)):
         if index.has_duplicates:
             logger.warning("%s: %d %s names are not unique", path, index.duplicated().sum(), axis)

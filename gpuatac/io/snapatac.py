@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BLOCK = 1 << 22  # non-zeros read at a time: 32 MB of indices
-_ALLOWED = (
-    "obsm['fragment_paired'] or ['fragment_single'] (CSR) and uns['reference_sequences'] of SnapATAC2 2.x"
-)
+_ALLOWED = "obsm['fragment_paired'] or ['fragment_single'] (CSR) and uns['reference_sequences'] of SnapATAC2 2.x"
 _FILTERS = {32001: "blosc", 32004: "lz4", 32015: "zstd", 32026: "blosc2"}
 
 
@@ -112,9 +110,7 @@ def _layout(path: Path, file: Any) -> bool:
             if key in obsm and all(k in file["obsm"][key] for k in ("data", "indices", "indptr")):
                 return paired
     found = f"obsm with {', '.join(map(repr, obsm)) or 'nothing'}"
-    raise FileFormatError(
-        path, found, _ALLOWED, "give an .h5ad of snapatac2.pp.import_fragments, or the fragment file"
-    )
+    raise FileFormatError(path, found, _ALLOWED, "give an .h5ad of snapatac2.pp.import_fragments, or the fragment file")
 
 
 def _need_filters(path: Path, file: Any) -> None:
@@ -136,10 +132,7 @@ def _need_filters(path: Path, file: Any) -> None:
     lacking = [code for code in sorted(third_party) if not h5py.h5z.filter_avail(code)]
     if lacking:
         kinds = ", ".join(f"{_FILTERS.get(code, 'filter')} ({code})" for code in lacking)
-        msg = (
-            f"{path} is compressed with the HDF5 filter {kinds}, which is not installed; pip "
-            "install hdf5plugin."
-        )
+        msg = f"{path} is compressed with the HDF5 filter {kinds}, which is not installed; pip install hdf5plugin."
         raise InputError(msg)
 
 
@@ -150,9 +143,7 @@ def _strings(dataset: Any) -> list[str]:
 def _reference(path: Path, names: list[str], sizes: np.ndarray) -> Genome:
     in_order = all(a.encode() < b.encode() for a, b in itertools.pairwise(names))
     if not names or len(names) != sizes.size or not in_order:
-        found = f"{len(names)} chromosome names, {sizes.size} sizes" + (
-            "" if in_order else ", names not in byte order"
-        )
+        found = f"{len(names)} chromosome names, {sizes.size} sizes" + ("" if in_order else ", names not in byte order")
         raise FileFormatError(
             path, found, "one size for each name, names sorted", "write the file again with SnapATAC2"
         )
@@ -185,9 +176,7 @@ def _byte_order(path: Path, barcodes: np.ndarray) -> tuple[np.ndarray, np.ndarra
     keys = [b.encode() for b in barcodes]
     if len(set(keys)) != len(keys):
         repeated = next(b for i, b in enumerate(keys) if b in keys[:i]).decode()
-        raise FileFormatError(
-            path, f"barcode {repeated} more than once", "each barcode once", "make them unique"
-        )
+        raise FileFormatError(path, f"barcode {repeated} more than once", "each barcode once", "make them unique")
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
     rank = np.empty(len(keys), np.int32)
     rank[order] = np.arange(len(keys), dtype=np.int32)
@@ -220,9 +209,7 @@ def _blocks(
         length = group["data"][low:high].astype(np.int64)
         if column.min() < 0 or column.max() >= offsets[-1]:
             found = f"a column outside [0, {offsets[-1] - 1}]"
-            raise FileFormatError(
-                path, found, "columns within the reference", "write the file again with SnapATAC2"
-            )
+            raise FileFormatError(path, found, "columns within the reference", "write the file again with SnapATAC2")
         row = (np.searchsorted(indptr, np.arange(low, high), side="right") - 1).astype(np.int32)
         chrom = np.searchsorted(offsets, column, side="right") - 1
         at = column - offsets[chrom]
@@ -266,9 +253,7 @@ def _assemble(
     paired: bool,
 ) -> Fragments:
     kinds = (np.int16, np.int32, np.int32, np.int32, np.int8)
-    columns = [
-        np.concatenate([b[i] for b in blocks]) if blocks else np.empty(0, t) for i, t in enumerate(kinds)
-    ]
+    columns = [np.concatenate([b[i] for b in blocks]) if blocks else np.empty(0, t) for i, t in enumerate(kinds)]
     chrom, start, end, row, strand = columns
     cell = rank[row] if row.size else row
     order = np.lexsort((cell, end, start, chrom))

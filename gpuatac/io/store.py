@@ -93,19 +93,30 @@ def write_fragments(fragments: Fragments, path: str | Path, *, force: bool = Fal
             folder = partial / f"chrom={quote(fragments.genome.names[code], safe='')}"
             folder.mkdir()
             pq.write_table(
-                pa.table(table), folder / "part-0.parquet", compression="zstd", row_group_size=ROW_GROUP,
-                use_dictionary=["barcode"], dictionary_pagesize_limit=64 << 20, data_page_version="1.0",
+                pa.table(table),
+                folder / "part-0.parquet",
+                compression="zstd",
+                row_group_size=ROW_GROUP,
+                use_dictionary=["barcode"],
+                dictionary_pagesize_limit=64 << 20,
+                data_page_version="1.0",
                 write_statistics=["start", "end"],
             )
             return rows.stop - rows.start
 
-        with ThreadPoolExecutor(get_threads()) as pool, progress.bar(f"writing {path.name}", len(fragments), scale=True) as done:
+        with (
+            ThreadPoolExecutor(get_threads()) as pool,
+            progress.bar(f"writing {path.name}", len(fragments), scale=True) as done,
+        ):
             for n in pool.map(write, list(fragments.chromosomes())):
                 done(n)
         meta = {
             "format": FORMAT_VERSION,
-            "genome": {"name": fragments.genome.name, "contigs": fragments.genome.contigs,
-                       "chrom_sizes": dict(fragments.genome.chrom_sizes)},
+            "genome": {
+                "name": fragments.genome.name,
+                "contigs": fragments.genome.contigs,
+                "chrom_sizes": dict(fragments.genome.chrom_sizes),
+            },
             "barcodes": fragments.barcodes.tolist(),
             "rows": np.diff(fragments.chrom_ptr).tolist(),
             "strand": strand is not None,
@@ -119,12 +130,20 @@ def read_meta(path: Path) -> dict[str, Any]:
     """The description of a data set, checked."""
     check.existing_file(path, "fragment data set")
     if not is_store(path):
-        raise FileFormatError(path, f"a folder without {META}", "a folder written by gpuatac.io.write_fragments",
-                              "import the fragment file again")
+        raise FileFormatError(
+            path,
+            f"a folder without {META}",
+            "a folder written by gpuatac.io.write_fragments",
+            "import the fragment file again",
+        )
     meta = json.loads((path / META).read_text())
     if meta.get("format") != FORMAT_VERSION:
-        raise FileFormatError(path, f"format version {meta.get('format')}", f"version {FORMAT_VERSION}",
-                              "import the fragment file again or update gpuatac")
+        raise FileFormatError(
+            path,
+            f"format version {meta.get('format')}",
+            f"version {FORMAT_VERSION}",
+            "import the fragment file again or update gpuatac",
+        )
     return meta
 
 
@@ -171,7 +190,9 @@ def open_fragments(path: str | Path, *, device: Device = "auto") -> Fragments:
         check.existing_file(file, "part of a fragment data set")
         table = pq.ParquetFile(file, read_dictionary=["barcode"]).read()
         if table.num_rows != rows[code]:
-            raise FileFormatError(file, f"{table.num_rows:,} rows", f"{rows[code]:,} rows", "import the fragment file again")
+            raise FileFormatError(
+                file, f"{table.num_rows:,} rows", f"{rows[code]:,} rows", "import the fragment file again"
+            )
         at = ptr[code]
         for name in ("start", "end", "count"):
             out[name][at : ptr[code + 1]] = table[name].to_numpy()
@@ -183,11 +204,21 @@ def open_fragments(path: str | Path, *, device: Device = "auto") -> Fragments:
             strand[ptr[code] : ptr[code + 1]] = table["strand"].to_numpy()
         return int(rows[code])
 
-    with ThreadPoolExecutor(get_threads()) as pool, progress.bar(f"loading {path.name}", int(ptr[-1]), scale=True) as done:
+    with (
+        ThreadPoolExecutor(get_threads()) as pool,
+        progress.bar(f"loading {path.name}", int(ptr[-1]), scale=True) as done,
+    ):
         for n in pool.map(load, range(len(rows))):
             done(n)
     fragments = Fragments(
-        genome, np.array(meta["barcodes"], dtype=object), ptr, out["start"], out["end"], out["cell"], out["count"], strand,
+        genome,
+        np.array(meta["barcodes"], dtype=object),
+        ptr,
+        out["start"],
+        out["end"],
+        out["cell"],
+        out["count"],
+        strand,
         ReadSummary(**meta["summary"]),
     )
     return fragments.on(bk)

@@ -111,13 +111,14 @@ def nucleosome_signal(adata: AnnData) -> None:
     >>> import gpuatac as ga
     >>> ga.metrics.nucleosome_signal(adata)  # doctest: +SKIP
     """
-    classes = ask.on_host(ask.each_sample(adata, lambda bk, sample, n: counts.length_classes(bk, sample, n)))
+    classes = ask.on_host(ask.each_sample(adata, counts.length_classes))
     adata.obs[slots.NUCLEOSOME_SIGNAL] = core_qc.nucleosome_signal(classes)
 
 
 @records("metrics.frip")
-def frip(adata: AnnData, regions: Mapping[str, Any] | Any, *, normalized: bool = True, count_as_insertion: bool = False
-         ) -> None:
+def frip(
+    adata: AnnData, regions: Mapping[str, Any] | Any, *, normalized: bool = True, count_as_insertion: bool = False
+) -> None:
     """Fraction of each cell's fragments in regions.
 
     Reads   fragments.
@@ -146,7 +147,9 @@ def frip(adata: AnnData, regions: Mapping[str, Any] | Any, *, normalized: bool =
     """
     named = dict(regions) if _is_mapping(regions) else {slots.FRIP: regions}
     for name, given in named.items():
-        adata.obs[name] = _in_regions(adata, given, normalized=normalized, count_as_insertion=count_as_insertion, what=name)
+        adata.obs[name] = _in_regions(
+            adata, given, normalized=normalized, count_as_insertion=count_as_insertion, what=name
+        )
 
 
 @records("metrics.blacklist_fraction")
@@ -173,8 +176,14 @@ def blacklist_fraction(adata: AnnData, blacklist: Any) -> None:
     )
 
 
-def qc(adata: AnnData, *, genes: Any = None, blacklist: Any = None, regions: Mapping[str, Any] | None = None,
-       max_recorded_size: int = 1000) -> None:
+def qc(
+    adata: AnnData,
+    *,
+    genes: Any = None,
+    blacklist: Any = None,
+    regions: Mapping[str, Any] | None = None,
+    max_recorded_size: int = 1000,
+) -> None:
     """Every quality measure that the given annotation allows: sizes, nucleosome signal, TSSe, blacklist, FRiP.
 
     Reads   fragments.
@@ -202,12 +211,14 @@ def _is_mapping(regions: Any) -> bool:
 
 def _in_regions(adata: AnnData, regions: Any, *, normalized: bool, count_as_insertion: bool, what: str) -> np.ndarray:
     at = coordinates(regions_frame(regions), genome_of(adata), what=f"regions of {what}")
-    inside = ask.on_host(ask.each_sample(
-        adata,
-        lambda bk, sample, n: counts.overlap_counts(
-            bk, sample, n, chrom=at.chrom, start=at.start, end=at.end, as_insertion=count_as_insertion
-        ),
-    ))
+    inside = ask.on_host(
+        ask.each_sample(
+            adata,
+            lambda bk, sample, n: counts.overlap_counts(
+                bk, sample, n, chrom=at.chrom, start=at.start, end=at.end, as_insertion=count_as_insertion
+            ),
+        )
+    )
     if not normalized:
         return inside
     rows = ask.on_host(ask.each_sample(adata, lambda bk, sample, n: bk.counting.row_sums(sample.row, None, n_rows=n)))

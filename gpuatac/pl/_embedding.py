@@ -231,16 +231,12 @@ def _draw_numbers(
     if low is None:
         low = 0.0 if panel.clip else float(shown.min(initial=np.inf)) if len(shown) else 0.0
     if high is None:
-        high = (
-            0.0 if len(shown) == 0 else float(np.percentile(shown, 99)) if panel.clip else float(shown.max())
-        )
+        high = 0.0 if len(shown) == 0 else float(np.percentile(shown, 99)) if panel.clip else float(shown.max())
         if high <= low:  # fewer than 1 % of the cells have the gene
             high = float(shown.max(initial=low))
     high = high if high > low else low + 1.0
     order = np.argsort(shown, kind="stable")
-    drawn = _style.points(
-        ax, *xy[order].T, size=size, c=shown[order], cmap=_style.SEQUENTIAL, vmin=low, vmax=high
-    )
+    drawn = _style.points(ax, *xy[order].T, size=size, c=shown[order], cmap=_style.SEQUENTIAL, vmin=low, vmax=high)
     over, under = bool((shown > high).any()), bool((shown < low).any())
     extend = {(True, True): "both", (True, False): "max", (False, True): "min"}.get((over, under), "neither")
     bar = ax.figure.colorbar(drawn, cax=ax.inset_axes([1.03, 0.2, 0.04, 0.6]), extend=extend)
@@ -273,9 +269,7 @@ def _values(adata: AnnData, key: str | None) -> _Values:
     lower = {name.lower(): name for name in reversed(known)}
     close = [lower[m] for m in difflib.get_close_matches(key.lower(), list(lower), n=5, cutoff=0.6)]
     columns = ", ".join(map(repr, adata.obs.columns)) or "none"
-    hint = (
-        f"did you mean {' or '.join(map(repr, close))}?" if close else "call the verb that computes it first."
-    )
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "call the verb that computes it first."
     msg = (
         f"color {key!r} is neither a column of obs ({columns}), nor one of {len(genes):,} genes of the gene "
         f"activity, nor one of {adata.n_vars:,} features of X; {hint}"
@@ -291,12 +285,8 @@ def _of_obs(adata: AnnData, key: str) -> _Values:
         column = column.astype("category")
     names = [str(c) for c in column.cat.categories]
     colors = adata.uns.get(f"{key}_colors")
-    colors = (
-        list(colors) if colors is not None and len(colors) >= len(names) else _style.colors_of(len(names))
-    )
-    return _Values(
-        key, "", codes=column.cat.codes.to_numpy(np.intp), names=names, colors=colors[: len(names)]
-    )
+    colors = list(colors) if colors is not None and len(colors) >= len(names) else _style.colors_of(len(names))
+    return _Values(key, "", codes=column.cat.codes.to_numpy(np.intp), names=names, colors=colors[: len(names)])
 
 
 def _genes(adata: AnnData) -> np.ndarray:

@@ -20,9 +20,7 @@ def separable(xy: np.ndarray, codes: np.ndarray, n_groups: int) -> bool:
     xy, codes = xy[shown], codes[shown]
     if len(xy) == 0:
         return False
-    centers = np.array(
-        [np.median(xy[codes == g], axis=0) if (codes == g).any() else [0, 0] for g in range(n_groups)]
-    )
+    centers = np.array([np.median(xy[codes == g], axis=0) if (codes == g).any() else [0, 0] for g in range(n_groups)])
     within = ((xy - centers[codes]) ** 2).sum()
     total = ((xy - xy.mean(axis=0)) ** 2).sum()
     return bool(total == 0 or within < total * 2 / 3)
@@ -71,9 +69,7 @@ def spread_labels(figure: StyledFigure, labels: list[Labels]) -> None:
         low, high = np.array([frame.x0, frame.y0]) + half + 3, np.array([frame.x1, frame.y1]) - half
         low, high = np.minimum(low, high), np.maximum(low, high)
         cells = [ax.transData.transform(m) for m in members]
-        start = np.array(
-            [_off_group(g, home[g], half[g], cells, (low[g], high[g])) for g in range(len(texts))]
-        )
+        start = np.array([_off_group(g, home[g], half[g], cells, (low[g], high[g])) for g in range(len(texts))])
         at = _apart(np.clip(start, low, high), half, low, high)
         moved = np.linalg.norm(at - start, axis=1)
         for text, new, old, distance, size in zip(texts, at, home, moved, half, strict=True):
@@ -105,9 +101,7 @@ def _off_group(
     return home
 
 
-def _apart(
-    at: np.ndarray, half: np.ndarray, low: np.ndarray, high: np.ndarray, *, n_steps: int = 200
-) -> np.ndarray:
+def _apart(at: np.ndarray, half: np.ndarray, low: np.ndarray, high: np.ndarray, *, n_steps: int = 200) -> np.ndarray:
     """Centres of boxes pushed apart, along the axis that needs less, until none overlaps or steps run out."""
     for _ in range(n_steps):
         gap = at[:, None] - at[None]

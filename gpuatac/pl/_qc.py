@@ -127,9 +127,7 @@ def tsse(
     return figure
 
 
-def knee(
-    adata: AnnData, *, save: str | Path | None = None, figsize: tuple[float, float] = (3.2, 2.6)
-) -> Figure:
+def knee(adata: AnnData, *, save: str | Path | None = None, figsize: tuple[float, float] = (3.2, 2.6)) -> Figure:
     """Fragments of each barcode by rank, on logarithmic axes, with the threshold where cells were called.
 
     Reads   obs["n_fragment"]; obs["sample"] (one curve each) and uns["cell_calls"] (by sample: JSON with

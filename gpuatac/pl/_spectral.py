@@ -63,9 +63,7 @@ def spectral_eigenvalues(
         ax.scatter(number[used], values[used], s=14, color=_style.BLUE, linewidths=0, label="used", zorder=2)
         if not used.all():
             left_out = {"facecolor": "white", "edgecolor": _style.RED, "linewidths": 1.0}
-            ax.scatter(
-                number[~used], values[~used], s=16, label="left out (follows depth)", zorder=2, **left_out
-            )
+            ax.scatter(number[~used], values[~used], s=16, label="left out (follows depth)", zorder=2, **left_out)
             ax.legend(loc="upper right")
         if values.min() > 0:
             ax.set_yscale("log")
@@ -78,9 +76,7 @@ def spectral_eigenvalues(
             axes[1].set_yticks([0, 0.5, 1])
             axes[1].set_ylabel("|r| with depth")
             for x, height in zip(number[~used], r[~used], strict=True):
-                axes[1].text(
-                    x + 0.55, height, f"{height:.2f}", ha="left", va="center", fontsize=7, color=_style.RED
-                )
+                axes[1].text(x + 0.55, height, f"{height:.2f}", ha="left", va="center", fontsize=7, color=_style.RED)
         axes[-1].set_xlabel("Component")
         step = max(1, len(values) // 6 // 5 * 5)
         axes[-1].set_xticks([1, *range(step, len(values) + 1, step)] if step > 1 else number)

@@ -156,9 +156,7 @@ def density(x: np.ndarray, y: np.ndarray, *, bins: int = 128) -> np.ndarray:
         return np.minimum((v - v.min()) / span * bins, bins - 1).astype(np.intp)
 
     ix, iy = cell(x), cell(y)
-    grid = gaussian_filter(
-        np.bincount(ix * bins + iy, minlength=bins * bins).reshape(bins, bins).astype(float), 2.5
-    )
+    grid = gaussian_filter(np.bincount(ix * bins + iy, minlength=bins * bins).reshape(bins, bins).astype(float), 2.5)
     found = grid[ix, iy]
     return np.cbrt(found / found.max())
 

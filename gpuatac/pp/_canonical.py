@@ -31,7 +31,8 @@ def canonical_matrix(adata: AnnData) -> Any:
 def canonical(x: Any) -> Any:
     """A CSR matrix checked and cleaned; the argument is never changed."""
     values = x.data
-    if values.size and (float(values.min()) < 0 or (values.dtype.kind == "f" and bool((values != values).any()))):
+    lowest = float(values.min()) if values.size else 0.0  # NaN when any value is
+    if not lowest >= 0:
         msg = "X holds negative numbers or NaN; counts must be 0 or more: pass raw counts, not a scaled or imputed matrix."
         raise InputError(msg)
     clean = x.has_canonical_format and not bool((values == 0).any())

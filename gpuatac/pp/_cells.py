@@ -122,8 +122,10 @@ def filter_cells(
     See ``filter_reports``.
     """
     bounds = [
-        (slots.N_FRAGMENT, "<", min_counts, "pp.import_fragments"), (slots.N_FRAGMENT, ">", max_counts, "pp.import_fragments"),
-        (slots.TSSE, "<", min_tsse, "metrics.tsse"), (slots.TSSE, ">", max_tsse, "metrics.tsse"),
+        (slots.N_FRAGMENT, "<", min_counts, "pp.import_fragments"),
+        (slots.N_FRAGMENT, ">", max_counts, "pp.import_fragments"),
+        (slots.TSSE, "<", min_tsse, "metrics.tsse"),
+        (slots.TSSE, ">", max_tsse, "metrics.tsse"),
         (slots.FRAC_MITO, ">", max_frac_mito, "pp.import_fragments"),
         (slots.NUCLEOSOME_SIGNAL, ">", max_nucleosome_signal, "metrics.nucleosome_signal"),
         (slots.BLACKLIST_FRACTION, ">", max_blacklist_fraction, "metrics.blacklist_fraction"),
@@ -139,7 +141,11 @@ def filter_cells(
 
 @records("pp.filter_doublets")
 def filter_doublets(
-    adata: AnnData, *, probability_threshold: float | None = 0.5, score_threshold: float | None = None, inplace: bool = True
+    adata: AnnData,
+    *,
+    probability_threshold: float | None = 0.5,
+    score_threshold: float | None = None,
+    inplace: bool = True,
 ) -> np.ndarray | None:
     """Remove cells that scrublet calls doublets.
 
@@ -226,16 +232,24 @@ def call_cells(
     for name, rows in _samples_of(adata).items():
         of_sample = counts[rows]
         call = (
-            qc.knee(of_sample, lower=lower) if method == "knee"
+            qc.knee(of_sample, lower=lower)
+            if method == "knee"
             else qc.ordmag(of_sample, expected_cells=expected_cells, seed=seed)
         )
         is_cell[rows] = call.is_cell
         ranked = np.sort(of_sample)[::-1]
         shown = np.unique(np.geomspace(1, max(ranked.size, 1), 500).astype(int)) if ranked.size else np.empty(0, int)
-        calls[name or "all"] = json.dumps({
-            "method": method, "threshold": call.threshold, "n_cells": int(call.is_cell.sum()), "n_barcodes": int(rows.size),
-            "rank": shown.tolist(), "n_fragment": ranked[shown - 1].tolist(), **call.details,
-        })
+        calls[name or "all"] = json.dumps(
+            {
+                "method": method,
+                "threshold": call.threshold,
+                "n_cells": int(call.is_cell.sum()),
+                "n_barcodes": int(rows.size),
+                "rank": shown.tolist(),
+                "n_fragment": ranked[shown - 1].tolist(),
+                **call.details,
+            }
+        )
     if not inplace:
         return is_cell
     adata.uns[slots.CELL_CALLS] = calls

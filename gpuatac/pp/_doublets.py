@@ -80,7 +80,9 @@ def scrublet(
     report: dict[str, Any] = {}
     for name, rows in samples.items():
         if rows.size < 10:
-            msg = f"sample {name!r} has {rows.size} cells; scrublet needs 10 or more: leave it out or pass fewer samples."
+            msg = (
+                f"sample {name!r} has {rows.size} cells; scrublet needs 10 or more: leave it out or pass fewer samples."
+            )
             raise InputError(msg)
         part = x if rows.size == adata.n_obs else x[bk.asarray(rows)]
         pairs = _pairs(sim_pairs, rows.size, sim_doublet_ratio, seed)
@@ -106,7 +108,7 @@ def _pairs(given: np.ndarray | None, n_cells: int, ratio: float, seed: int) -> n
 
 def _rates(simulated: np.ndarray, chance: np.ndarray, threshold: float, expected: float) -> dict[str, Any]:
     detected = float((chance > 0.5).mean())
-    detectable = float((simulated >= threshold).mean()) if threshold == threshold else 0.0
+    detectable = float((simulated >= threshold).mean()) if np.isfinite(threshold) else 0.0
     return {
         "sim_doublet_score": simulated,
         "threshold": threshold,

@@ -108,7 +108,9 @@ def overlaps(var: pd.DataFrame, regions: pd.DataFrame) -> np.ndarray:
         for alias in other_spelling(name):
             code.setdefault(alias, code[name])
     found = regions["chrom"].astype(str).map(code).fillna(-1).to_numpy(np.int64)
-    c, s, e = (a.astype(np.int64) for a in merge_intervals(found, regions["start"].to_numpy(), regions["end"].to_numpy()))
+    c, s, e = (
+        a.astype(np.int64) for a in merge_intervals(found, regions["start"].to_numpy(), regions["end"].to_numpy())
+    )
     if not c.size:
         return np.zeros(len(var), bool)
     span = np.int64(1) << 32
@@ -116,5 +118,3 @@ def overlaps(var: pd.DataFrame, regions: pd.DataFrame) -> np.ndarray:
     start, end = at + var[slots.START].to_numpy(np.int64), at + var[slots.END].to_numpy(np.int64)
     first = np.searchsorted(c * span + e, start, side="right")
     return (first < c.size) & ((c * span + s)[np.minimum(first, c.size - 1)] < end)
-
-

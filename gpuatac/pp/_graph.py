@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def neighbor_space(adata: AnnData, use_rep: str, *, use_dims: int | Sequence[int] | None, drop_depth: bool, shrink: bool
-                   ) -> tuple[Any, np.ndarray]:
+def neighbor_space(
+    adata: AnnData, use_rep: str, *, use_dims: int | Sequence[int] | None, drop_depth: bool, shrink: bool
+) -> tuple[Any, np.ndarray]:
     """(points, columns used) in which distances are taken: an embedding's columns, chosen and weighted.
 
     Only the spectral embedding has eigenvalues; of any other all columns, or ``use_dims``, are taken as they are.

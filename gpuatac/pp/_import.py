@@ -40,7 +40,7 @@ def import_fragments(
     min_num_fragments: int = 200,
     whitelist: str | Path | Iterable[str] | None = None,
     out: str | Path | None = None,
-    chrM: Collection[str] = MITO_NAMES,  # noqa: N803 - SnapATAC2's name
+    chrM: Collection[str] = MITO_NAMES,
     device: Device = "auto",
     force: bool = False,
     bam_options: Mapping[str, Any] | None = None,
@@ -115,7 +115,13 @@ def import_fragments(
     tables, record_list, summaries = [], [], {}
     for file, name in zip(files, names, strict=True):
         fragments = load_source(
-            file, genome, sample=name, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chrM, device=bk.name,
+            file,
+            genome,
+            sample=name,
+            min_num_fragments=min_num_fragments,
+            whitelist=whitelist,
+            chr_m=chrM,
+            device=bk.name,
             bam_options=bam_options,
         )
         place = file
@@ -166,8 +172,17 @@ def _store_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.fragments"
 
 
-def load_source(file: Path, genome: Genome, *, sample: str, min_num_fragments: int, whitelist: Any, chr_m: Collection[str],
-                device: Any, bam_options: Mapping[str, Any] | None = None) -> Fragments:
+def load_source(
+    file: Path,
+    genome: Genome,
+    *,
+    sample: str,
+    min_num_fragments: int,
+    whitelist: Any,
+    chr_m: Collection[str],
+    device: Any,
+    bam_options: Mapping[str, Any] | None = None,
+) -> Fragments:
     """Fragments from whatever kind of source ``file`` is."""
     check.existing_file(file, "fragment file")
     if file.is_dir() and is_store(file):
@@ -179,11 +194,21 @@ def load_source(file: Path, genome: Genome, *, sample: str, min_num_fragments: i
     if head == b"\x89HDF":
         from gpuatac.io.snapatac import read_snapatac2_fragments
 
-        return select_barcodes(read_snapatac2_fragments(file, genome).on(resolve(device)), min_num_fragments, whitelist, chr_m)
+        return select_barcodes(
+            read_snapatac2_fragments(file, genome).on(resolve(device)), min_num_fragments, whitelist, chr_m
+        )
     if head and is_bam(file):
-        return select_barcodes(_read_bam(file, genome, bam_options).on(resolve(device)), min_num_fragments, whitelist, chr_m)
+        return select_barcodes(
+            _read_bam(file, genome, bam_options).on(resolve(device)), min_num_fragments, whitelist, chr_m
+        )
     return read_fragments(
-        file, genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chrM=chr_m, device=device, bulk_name=sample
+        file,
+        genome,
+        min_num_fragments=min_num_fragments,
+        whitelist=whitelist,
+        chrM=chr_m,
+        device=device,
+        bulk_name=sample,
     )
 
 

@@ -110,10 +110,14 @@ def coordinate_frame(chrom: pd.Categorical, start: np.ndarray, end: np.ndarray) 
 
     text = pc.binary_join_element_wise(
         pc.binary_join_element_wise(
-            pa.DictionaryArray.from_arrays(pa.array(chrom.codes), pa.array(chrom.categories.astype(str))).cast(pa.string()),
-            pa.array(start).cast(pa.string()), ":",
+            pa.DictionaryArray.from_arrays(pa.array(chrom.codes), pa.array(chrom.categories.astype(str))).cast(
+                pa.string()
+            ),
+            pa.array(start).cast(pa.string()),
+            ":",
         ),
-        pa.array(end).cast(pa.string()), "-",
+        pa.array(end).cast(pa.string()),
+        "-",
     )
     names = text.to_numpy(zero_copy_only=False)
     return pd.DataFrame({slots.CHROM: chrom, slots.START: start, slots.END: end}, index=pd.Index(names, dtype=object))
@@ -234,7 +238,11 @@ def make_gene_matrix(
     genome = genome_of(adata)
     transcripts = transcripts_of(genes)
     spans = gene_spans(
-        transcripts, genome, upstream=upstream, downstream=downstream, include_gene_body=include_gene_body,
+        transcripts,
+        genome,
+        upstream=upstream,
+        downstream=downstream,
+        include_gene_body=include_gene_body,
         interval_rule=interval_rule,
     )
     known = spans.chrom >= 0
@@ -252,9 +260,7 @@ def make_gene_matrix(
     import anndata as ad
 
     x = ask.matrix(adata, question, len(names))
-    return ad.AnnData(
-        X=x, obs=adata.obs.copy(), var=_gene_var(transcripts, group, names), uns=_shared_uns(adata)
-    )
+    return ad.AnnData(X=x, obs=adata.obs.copy(), var=_gene_var(transcripts, group, names), uns=_shared_uns(adata))
 
 
 def _gene_var(transcripts: pd.DataFrame, group: np.ndarray, names: Any) -> pd.DataFrame:

@@ -141,6 +141,7 @@ def leiden(
     categories = kept + (["-1"] if len(kept) < n_clusters else [])
     adata.obs[key_added] = pd.Categorical(text, categories=categories)
     adata.uns[key_added] = {
-        "modularity": modularity, "n_clusters": len(kept),
+        "modularity": modularity,
+        "n_clusters": len(kept),
         "params": {"resolution": resolution, "n_iterations": n_iterations, "random_state": seed, "flavor": flavor},
     }

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 from gpuatac import check, pp
 from gpuatac.backend import resolve
 from gpuatac.errors import InputError, MissingFileError
@@ -112,7 +111,9 @@ def run(
     if from_step is None:
         for file in files:
             check.existing_file(file, "fragment file")
-        check.may_write(final, force=force, remedy="pass force=True (--force) to replace it, or from_step (--from) to go on")
+        check.may_write(
+            final, force=force, remedy="pass force=True (--force) to replace it, or from_step (--from) to go on"
+        )
         chosen = RunOptions(**options)
     else:
         check.one_of("from_step", from_step, steps.RESTARTS)
@@ -124,10 +125,20 @@ def run(
     genome = _genome(chosen)
     seconds: dict[str, float] = {}
     if from_step is None:
-        adata = _timed(seconds, "import", lambda: pp.import_fragments(
-            files, genome, sample=samples, min_num_fragments=chosen.min_num_fragments, whitelist=chosen.whitelist,
-            out=folder, device=bk.name, force=force,
-        ))
+        adata = _timed(
+            seconds,
+            "import",
+            lambda: pp.import_fragments(
+                files,
+                genome,
+                sample=samples,
+                min_num_fragments=chosen.min_num_fragments,
+                whitelist=chosen.whitelist,
+                out=folder,
+                device=bk.name,
+                force=force,
+            ),
+        )
         if not adata.n_obs:
             raise InputError(_nothing_kept(adata))
         todo = list(steps.STEPS)
@@ -143,7 +154,14 @@ def run(
     adata.uns[RUN] = json.dumps(asdict(chosen))
     figures = _timed(seconds, "figures", lambda: draw_figures(adata, folder / "figures", chosen, checkpoint=checkpoint))
     report = summary.report_of(
-        adata, chosen, genome, device=bk, seconds=seconds, total=time.perf_counter() - began, from_step=from_step, truth=truth
+        adata,
+        chosen,
+        genome,
+        device=bk,
+        seconds=seconds,
+        total=time.perf_counter() - began,
+        from_step=from_step,
+        truth=truth,
     )
     _timed(seconds, "write", lambda: write_h5ad(adata, final, force=True))
     report["seconds"] = seconds
@@ -191,14 +209,19 @@ def _check_options(options: RunOptions) -> None:
 
 def _genome(options: RunOptions) -> Genome:
     return read_genome(
-        str(options.genome), genes=options.genes, blacklist=options.blacklist, contigs=options.contigs  # type: ignore[arg-type]
+        str(options.genome),
+        genes=options.genes,
+        blacklist=options.blacklist,
+        contigs=options.contigs,  # type: ignore[arg-type]
     )
 
 
 def _earlier(checkpoint: Path, given: dict[str, Any]) -> RunOptions:
     """The options of the run that wrote ``checkpoint``, with those given now in their place."""
     if not checkpoint.exists():
-        msg = f"there is no earlier run to go on from: {checkpoint} does not exist; run once without from_step (--from)."
+        msg = (
+            f"there is no earlier run to go on from: {checkpoint} does not exist; run once without from_step (--from)."
+        )
         raise MissingFileError(msg)
     import h5py
 
@@ -223,7 +246,11 @@ def _go_on(from_step: str, final: Path, checkpoint: Path) -> tuple[AnnData, list
 
 def _too_few(adata: AnnData, step: str) -> bool:
     """Whether a step makes no sense for so few cells (a bulk sample is one); said once in the log."""
-    needs = {"features": 2, "doublets": 2, **dict.fromkeys(("spectral", "knn", "umap", "leiden"), steps.FEWEST_FOR_EMBEDDING)}
+    needs = {
+        "features": 2,
+        "doublets": 2,
+        **dict.fromkeys(("spectral", "knn", "umap", "leiden"), steps.FEWEST_FOR_EMBEDDING),
+    }
     if adata.n_obs >= needs.get(step, 0):
         return False
     logger.warning("%s: skipped, it needs %d cells and there are %d", step, needs[step], adata.n_obs)
@@ -233,5 +260,3 @@ def _too_few(adata: AnnData, step: str) -> bool:
 def _nothing_kept(adata: AnnData) -> str:
     texts = "\n".join(f"{name}: {s.as_text()}" for name, s in pp.read_summaries(adata).items())
     return f"no barcode was kept; lower --min-fragments, or check the genome and the file.\n{texts}"
-
-

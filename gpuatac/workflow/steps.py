@@ -52,7 +52,9 @@ def tiles(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
     """Cells x tiles."""
     excluded = tuple(name for name in options.exclude_chroms.split(",") if name)
     pp.add_tile_matrix(
-        adata, bin_size=options.bin_size, exclude_chroms=excluded,
+        adata,
+        bin_size=options.bin_size,
+        exclude_chroms=excluded,
         counting_strategy=options.counting_strategy,  # type: ignore[arg-type]
     )
 
@@ -60,7 +62,9 @@ def tiles(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
 def features(adata: AnnData, options: RunOptions, genome: Genome) -> None:
     """Choose tiles, and set aside cells that share none of them with another cell."""
     pp.select_features(
-        adata, n_features=options.n_features, method=options.feature_method,  # type: ignore[arg-type]
+        adata,
+        n_features=options.n_features,
+        method=options.feature_method,  # type: ignore[arg-type]
         blacklist=genome.blacklist if options.blacklist else None,
     )
     x = selected_columns(adata, slots.SELECTED)
@@ -122,7 +126,10 @@ def genes(adata: AnnData, options: RunOptions, genome: Genome) -> None:
         return
     activity = pp.make_gene_matrix(adata, genome, upstream=options.gene_upstream)
     adata.obsm[slots.GENE_ACTIVITY] = activity.X
-    adata.uns[slots.GENE_ACTIVITY] = {"genes": activity.var_names.to_numpy().astype(object), "upstream": options.gene_upstream}
+    adata.uns[slots.GENE_ACTIVITY] = {
+        "genes": activity.var_names.to_numpy().astype(object),
+        "upstream": options.gene_upstream,
+    }
     adata.uns[slots.HISTORY] = activity.uns[slots.HISTORY]
 
 

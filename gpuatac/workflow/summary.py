@@ -23,8 +23,17 @@ if TYPE_CHECKING:
     from gpuatac.options import RunOptions
 
 
-def report_of(adata: AnnData, options: RunOptions, genome: Genome, *, device: Any, seconds: dict[str, float], total: float,
-              from_step: str | None, truth: str | Path | None) -> dict[str, Any]:
+def report_of(
+    adata: AnnData,
+    options: RunOptions,
+    genome: Genome,
+    *,
+    device: Any,
+    seconds: dict[str, float],
+    total: float,
+    from_step: str | None,
+    truth: str | Path | None,
+) -> dict[str, Any]:
     """The numbers of the summary."""
     from gpuatac import __version__
 
@@ -33,8 +42,12 @@ def report_of(adata: AnnData, options: RunOptions, genome: Genome, *, device: An
         "version": __version__,
         "device": device.name,
         "from_step": from_step,
-        "genome": {"name": genome.name, "contigs": genome.contigs, "n_chromosomes": len(genome.names),
-                   "n_transcripts": 0 if genome.transcripts is None else len(genome.transcripts)},
+        "genome": {
+            "name": genome.name,
+            "contigs": genome.contigs,
+            "n_chromosomes": len(genome.names),
+            "n_transcripts": 0 if genome.transcripts is None else len(genome.transcripts),
+        },
         "options": asdict(options),
         "reading": {name: {**asdict(s), "accounted": s.accounted} for name, s in pp.read_summaries(adata).items()},
         "filters": pp.filter_reports(adata),
@@ -74,8 +87,13 @@ def compare_with_truth(adata: AnnData, path: Path) -> dict[str, Any]:
     table = pd.read_csv(path, sep="\t", dtype={"barcode": str})
     missing = [c for c in ("barcode", "cell_type") if c not in table]
     if missing:
-        raise FileFormatError(path, f"no column {missing[0]!r}", "a table with barcode and cell_type, tab-separated",
-                              "name the columns in the first line", line=1)
+        raise FileFormatError(
+            path,
+            f"no column {missing[0]!r}",
+            "a table with barcode and cell_type, tab-separated",
+            "name the columns in the first line",
+            line=1,
+        )
     table = table.set_index("barcode")
     barcodes = adata.obs[slots.BARCODE] if slots.BARCODE in adata.obs else adata.obs_names
     known = table.reindex([str(b) for b in barcodes])
@@ -117,17 +135,27 @@ def as_text(report: dict[str, Any]) -> str:
     if report["filters"]:
         lines += ["", "cells"]
         lines += [f"  {f['verb']}: {filter_text(f)}" for f in report["filters"]]
-    lines.append(f"  kept: {report['n_cells']:,} cells, median {report['median_n_fragment']:,.0f} fragments"
-                 + (f", median TSS enrichment {report['median_tsse']:.1f} (library {report['library_tsse']:.1f})"
-                    if "median_tsse" in report else ""))
+    lines.append(
+        f"  kept: {report['n_cells']:,} cells, median {report['median_n_fragment']:,.0f} fragments"
+        + (
+            f", median TSS enrichment {report['median_tsse']:.1f} (library {report['library_tsse']:.1f})"
+            if "median_tsse" in report
+            else ""
+        )
+    )
     for name, d in report.get("doublets", {}).items():
         where = "" if name == "all" else f" of {name}"
-        lines.append(f"  doublets{where}: {d['detected_doublet_rate']:.1%} called (expected {d['expected_doublet_rate']:.0%}), "
-                     f"score threshold {d['threshold']:.3f}")
+        lines.append(
+            f"  doublets{where}: {d['detected_doublet_rate']:.1%} called (expected {d['expected_doublet_rate']:.0%}), "
+            f"score threshold {d['threshold']:.3f}"
+        )
     if report["n_tiles"]:
         selected = f", {report['n_selected_tiles']:,} selected" if "n_selected_tiles" in report else ""
-        lines += ["", f"matrix: {report['n_cells']:,} cells x {report['n_tiles']:,} tiles of "
-                  f"{report['options']['bin_size']:,} bp{selected}"]
+        lines += [
+            "",
+            f"matrix: {report['n_cells']:,} cells x {report['n_tiles']:,} tiles of "
+            f"{report['options']['bin_size']:,} bp{selected}",
+        ]
     if report.get("components_left_out"):
         left = ", ".join(f"{i} (r = {r:.2f})" for i, r in report["components_left_out"].items())
         lines.append(f"components left out of the neighbours because they follow depth: {left}")
@@ -137,18 +165,25 @@ def as_text(report: dict[str, Any]) -> str:
     if "truth" in report:
         lines += ["", *_truth_lines(report["truth"])]
     steps = ", ".join(f"{k} {v:.1f}" for k, v in report["seconds"].items())
-    lines += ["", f"seconds: {steps}; total {report['total_seconds']:.1f}",
-              f"peak memory: {report['peak_memory_bytes'] / 2**30:.1f} GiB"]
+    lines += [
+        "",
+        f"seconds: {steps}; total {report['total_seconds']:.1f}",
+        f"peak memory: {report['peak_memory_bytes'] / 2**30:.1f} GiB",
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _truth_lines(t: dict[str, Any]) -> list[str]:
-    lines = [f"compared with the truth: {t['n_labelled']:,} cells with a known type, {t['n_not_cells']:,} barcodes without"]
+    lines = [
+        f"compared with the truth: {t['n_labelled']:,} cells with a known type, {t['n_not_cells']:,} barcodes without"
+    ]
     if "ari" in t:
         single = f" ({t['ari_without_doublets']:.3f} without true doublets)" if "ari_without_doublets" in t else ""
         lines.append(f"  ARI {t['ari']:.3f}{single}, NMI {t['nmi']:.3f}, {t['n_types']} true types")
     if "n_true_doublets" in t:
-        lines.append(f"  true doublets: {t['n_true_doublets']:,}, of these still among the cells: {t['n_true_doublets_left']:,}")
+        lines.append(
+            f"  true doublets: {t['n_true_doublets']:,}, of these still among the cells: {t['n_true_doublets_left']:,}"
+        )
     return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,7 +12,9 @@ from gpuatac.backend.cpu.graph import Graph
 from gpuatac.backend.cpu.linalg import Linalg
 from gpuatac.backend.cpu.ordering import Ordering
 from gpuatac.backend.cpu.parsing import Parsing
-from gpuatac.backend.protocol import Csr
+
+if TYPE_CHECKING:
+    from gpuatac.backend.protocol import Csr
 
 
 class CpuBackend:

@@ -9,7 +9,7 @@ wait for each other in 56 bytes whatever their names; two different names meet w
 """
 
 # Kernels take their arrays by position, and Numba compiles chains of == better than sets.
-# ruff: noqa: FBT001, PLR0911, PLR0917, PLR1714
+# ruff: noqa: FBT001, PLR0911, PLR1714
 from __future__ import annotations
 
 from typing import Any

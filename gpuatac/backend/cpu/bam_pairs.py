@@ -1,7 +1,6 @@
 """Mates joined by name, copies collapsed and rows written as text, on the CPU in Numba; see ``bam``."""
 
 # Kernels take their arrays by position.
-# ruff: noqa: PLR0917
 from __future__ import annotations
 
 from typing import Any
@@ -168,9 +167,7 @@ def distinct_pairs(p: Any, order: Any, start: Any, end: Any, barcode: Any, count
             if gain > 0 or (gain == 0 and clip < 0):
                 left = r
             gain = p[r, P_RIGHT_QUALITY] - p[right, P_RIGHT_QUALITY]
-            clip = abs(p[r, P_RIGHT_ALIGNED] - p[r, P_RIGHT]) - abs(
-                p[right, P_RIGHT_ALIGNED] - p[right, P_RIGHT]
-            )
+            clip = abs(p[r, P_RIGHT_ALIGNED] - p[r, P_RIGHT]) - abs(p[right, P_RIGHT_ALIGNED] - p[right, P_RIGHT])
             if gain > 0 or (gain == 0 and clip < 0):
                 right = r
             j += 1

@@ -260,8 +260,9 @@ _NOTHING = np.empty(0, np.int32)
 class Counting:
     """The CPU side of ``protocol.Counting``."""
 
-    def tile_counts(self, start: Any, end: Any, row: Any, *, n_rows: int, bin_size: int, n_bins: int,
-                    strategy: Strategy) -> Csr:
+    def tile_counts(
+        self, start: Any, end: Any, row: Any, *, n_rows: int, bin_size: int, n_bins: int, strategy: Strategy
+    ) -> Csr:
         """See ``protocol.Counting.tile_counts``."""
         code = {"insertion": INSERTION, "fragment": FRAGMENT, "paired-insertion": PAIRED}[strategy]
         ptr = np.zeros(n_rows + 1, np.int64)
@@ -272,8 +273,9 @@ class Counting:
             _emit_tiles(start, end, row, bin_size, code, ptr, ptr[:-1].copy(), entries)
         return Csr(*_compress(ptr, entries))
 
-    def region_counts(self, start: Any, end: Any, row: Any, *, n_rows: int, region_start: Any, region_end: Any,
-                      strategy: Strategy) -> Csr:
+    def region_counts(
+        self, start: Any, end: Any, row: Any, *, n_rows: int, region_start: Any, region_end: Any, strategy: Strategy
+    ) -> Csr:
         """See ``protocol.Counting.region_counts``."""
         code = {"insertion": INSERTION, "fragment": FRAGMENT, "paired-insertion": PAIRED}[strategy]
         ptr = np.zeros(n_rows + 1, np.int64)
@@ -284,13 +286,25 @@ class Counting:
             _emit_regions(start, end, row, region_start, region_end, code, ptr, ptr[:-1].copy(), entries)
         return Csr(*_compress(ptr, entries))
 
-    def overlap_any(self, start: Any, end: Any, row: Any, *, n_rows: int, region_start: Any, region_end: Any,
-                    as_insertion: bool) -> Any:
+    def overlap_any(
+        self, start: Any, end: Any, row: Any, *, n_rows: int, region_start: Any, region_end: Any, as_insertion: bool
+    ) -> Any:
         """See ``protocol.Counting.overlap_any``."""
         return _overlap_any(start, end, row, region_start, region_end, as_insertion, n_rows)
 
-    def tss_counts(self, start: Any, end: Any, row: Any, *, n_rows: int, tss: Any, reverse: Any, window: int,
-                   half_center: int, edge: int) -> TssCounts:
+    def tss_counts(
+        self,
+        start: Any,
+        end: Any,
+        row: Any,
+        *,
+        n_rows: int,
+        tss: Any,
+        reverse: Any,
+        window: int,
+        half_center: int,
+        edge: int,
+    ) -> TssCounts:
         """See ``protocol.Counting.tss_counts``."""
         return TssCounts(*_tss_counts(start, end, row, tss, reverse, window, half_center, edge, n_rows))
 
@@ -308,7 +322,9 @@ class Counting:
 
     def hstack(self, parts: list[Csr], widths: list[int]) -> Csr:
         """See ``protocol.Counting.hstack``."""
-        indptr = np.sum([p.indptr for p in parts], axis=0, dtype=np.int64)
+        indptr = np.zeros(parts[0].indptr.size, np.int64)
+        for part in parts:
+            indptr += part.indptr
         indices = np.empty(int(indptr[-1]), np.int32)
         data = np.empty(int(indptr[-1]), parts[0].data.dtype)
         at = indptr[:-1].copy()

@@ -12,6 +12,7 @@ import numpy as np
 from gpuatac.core.partition import by_falling_size
 from gpuatac.threads import get_threads
 
+
 @nb.njit(cache=True, parallel=True)
 def _shared(lists):  # type: ignore[no-untyped-def]
     n, k = lists.shape[0], lists.shape[1]
@@ -59,8 +60,18 @@ class Graph:
         """See ``protocol.Graph.shared_neighbors``."""
         return _shared(np.ascontiguousarray(indices, np.int32))
 
-    def umap(self, points: Any, indices: Any, distances: Any, *, n_components: int, min_dist: float, spread: float,
-             n_epochs: int | None, seed: int) -> Any:
+    def umap(
+        self,
+        points: Any,
+        indices: Any,
+        distances: Any,
+        *,
+        n_components: int,
+        min_dist: float,
+        spread: float,
+        n_epochs: int | None,
+        seed: int,
+    ) -> Any:
         """See ``protocol.Graph.umap``."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ImportWarning)  # umap-learn says that it finds no TensorFlow
@@ -76,14 +87,21 @@ class Graph:
             warnings.simplefilter("ignore", UserWarning)
             warnings.simplefilter("ignore", FutureWarning)
             layout = UMAP(
-                n_neighbors=knn_indices.shape[1], n_components=n_components, min_dist=min_dist, spread=spread,
-                n_epochs=n_epochs, random_state=seed, init="random" if small else "spectral",
-                precomputed_knn=(knn_indices, knn_distances), force_approximation_algorithm=True,
+                n_neighbors=knn_indices.shape[1],
+                n_components=n_components,
+                min_dist=min_dist,
+                spread=spread,
+                n_epochs=n_epochs,
+                random_state=seed,
+                init="random" if small else "spectral",
+                precomputed_knn=(knn_indices, knn_distances),
+                force_approximation_algorithm=True,
             ).fit_transform(np.asarray(points, np.float32))
         return layout.astype(np.float32)
 
-    def leiden(self, adjacency: Any, *, resolution: float, n_iterations: int, seed: int, weighted: bool
-               ) -> tuple[Any, float]:
+    def leiden(
+        self, adjacency: Any, *, resolution: float, n_iterations: int, seed: int, weighted: bool
+    ) -> tuple[Any, float]:
         """See ``protocol.Graph.leiden``."""
         import igraph
 
@@ -92,10 +110,13 @@ class Graph:
         edges = np.column_stack([upper.row[keep], upper.col[keep]])
         graph = igraph.Graph(n=adjacency.shape[0], edges=edges, directed=False)
         weights = upper.data[keep].astype(np.float64).tolist() if weighted else None
-        igraph.set_random_number_generator(random.Random(seed))  # noqa: S311 - igraph takes this kind
+        igraph.set_random_number_generator(random.Random(seed))
         try:
             clusters = graph.community_leiden(
-                objective_function="modularity", weights=weights, resolution=resolution, beta=0.01,
+                objective_function="modularity",
+                weights=weights,
+                resolution=resolution,
+                beta=0.01,
                 n_iterations=n_iterations,
             )
         finally:
@@ -111,8 +132,14 @@ class Graph:
 
         meta = pd.DataFrame({"batch": pd.Series(batches).astype(str)})
         result = harmonypy.run_harmony(
-            np.asarray(points, np.float64), meta, ["batch"], theta=theta, sigma=sigma, max_iter_harmony=max_iter,
-            random_state=seed, verbose=False,
+            np.asarray(points, np.float64),
+            meta,
+            ["batch"],
+            theta=theta,
+            sigma=sigma,
+            max_iter_harmony=max_iter,
+            random_state=seed,
+            verbose=False,
         )
         corrected = np.asarray(result.Z_corr, np.float32)
         return corrected.T if corrected.shape[0] != points.shape[0] else corrected
@@ -140,7 +167,9 @@ def _exact_order(x: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndar
     return indices, distances
 
 
-def _take(near: np.ndarray, squared: np.ndarray, rows: np.ndarray, k: int, indices: np.ndarray, distances: np.ndarray) -> None:
+def _take(
+    near: np.ndarray, squared: np.ndarray, rows: np.ndarray, k: int, indices: np.ndarray, distances: np.ndarray
+) -> None:
     """Write the k nearest of ``near`` for ``rows``; a point is not its own neighbour."""
     squared[near == rows[:, None]] = np.inf
     order = np.lexsort((near, squared), axis=1)[:, :k]

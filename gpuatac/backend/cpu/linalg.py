@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numba as nb
 import numpy as np
 
 from gpuatac.threads import get_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DENSE_UP_TO = 80  # rows; below, the operator is written out as a matrix
 
@@ -79,8 +81,9 @@ class Linalg:
         """See ``protocol.Linalg.squared_norms``."""
         return _squared_norms(x.indptr, x.indices, x.data, weights)
 
-    def eigsh_la(self, matvec: Any, n: int, k: int, *, v0: Any, tol: float = 0.0, which: Literal["LA", "LM"] = "LA"
-                 ) -> tuple[Any, Any]:
+    def eigsh_la(
+        self, matvec: Any, n: int, k: int, *, v0: Any, tol: float = 0.0, which: Literal["LA", "LM"] = "LA"
+    ) -> tuple[Any, Any]:
         """See ``protocol.Linalg.eigsh_la``."""
         from scipy.linalg import eigh
         from scipy.sparse.linalg import LinearOperator, eigsh

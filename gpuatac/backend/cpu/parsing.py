@@ -1,3 +1,4 @@
+# mypy: disable-error-code="assignment"
 """Fragment lines to columns on the CPU, in Numba: one pass over well-formed lines, a careful one over the rest.
 
 ``_fast_line`` reads a line whose every byte is as expected; at the first surprise the line goes to
@@ -270,7 +271,7 @@ def _count_lines(text):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def _parse(text, n_lines, names, name_ptr, codes, sizes, bulk):  # type: ignore[no-untyped-def] # noqa: PLR0915, PLR0912
+def _parse(text, n_lines, names, name_ptr, codes, sizes, bulk):  # type: ignore[no-untyped-def] # noqa: PLR0912
     chrom = np.empty(n_lines, np.int16)
     start = np.empty(n_lines, np.int32)
     end = np.empty(n_lines, np.int32)
@@ -296,11 +297,29 @@ def _parse(text, n_lines, names, name_ptr, codes, sizes, bulk):  # type: ignore[
             _slow_line(text, at, names, name_ptr, codes, sizes, bulk, out)
             status = out[STATUS]
             if status > LAST_DROP:
-                return (row, chrom, start, end, count, strand, barcode, known_at[:0], known_len[:0], dropped,
-                        unknown_at[:0], unknown_len[:0], unknown_n, line, status, has_strand)
+                return (
+                    row,
+                    chrom,
+                    start,
+                    end,
+                    count,
+                    strand,
+                    barcode,
+                    known_at[:0],
+                    known_len[:0],
+                    dropped,
+                    unknown_at[:0],
+                    unknown_len[:0],
+                    unknown_n,
+                    line,
+                    status,
+                    has_strand,
+                )
             if status == UNKNOWN_CHROM:
                 k = 0
-                while k < n_unknown and not _same(text, out[NAME_AT], out[NAME_LEN], text, unknown_at[k], unknown_len[k]):
+                while k < n_unknown and not _same(
+                    text, out[NAME_AT], out[NAME_LEN], text, unknown_at[k], unknown_len[k]
+                ):
                     k += 1
                 if k == n_unknown and k < MAX_UNKNOWN:
                     unknown_at[k], unknown_len[k] = out[NAME_AT], out[NAME_LEN]
@@ -337,14 +356,32 @@ def _parse(text, n_lines, names, name_ptr, codes, sizes, bulk):  # type: ignore[
                 if n_known * 2 > table.size:
                     table = _grow(table, known_hash, n_known)
                 break
-            if known_hash[k] == (h ^ (h >> np.uint64(29))) and _same(text, bc_at, bc_len, text, known_at[k], known_len[k]):
+            if known_hash[k] == (h ^ (h >> np.uint64(29))) and _same(
+                text, bc_at, bc_len, text, known_at[k], known_len[k]
+            ):
                 break
             slot = (slot + np.uint64(1)) & mask
         barcode[row] = k
         row += 1
         at = out[NEXT]
-    return (row, chrom, start, end, count, strand, barcode, known_at[:n_known], known_len[:n_known], dropped,
-            unknown_at[:n_unknown], unknown_len[:n_unknown], unknown_n, -1, 0, has_strand)
+    return (
+        row,
+        chrom,
+        start,
+        end,
+        count,
+        strand,
+        barcode,
+        known_at[:n_known],
+        known_len[:n_known],
+        dropped,
+        unknown_at[:n_unknown],
+        unknown_len[:n_unknown],
+        unknown_n,
+        -1,
+        0,
+        has_strand,
+    )
 
 
 class Parsing:
@@ -359,10 +396,24 @@ class Parsing:
         names = np.frombuffer(b"".join(chrom_names), np.uint8)
         name_ptr = np.concatenate([[0], np.cumsum([len(n) for n in chrom_names], dtype=np.int64)])
         n_lines = _count_lines(text)
-        (n, chrom, start, end, count, strand, barcode, known_at, known_len, dropped, unknown_at, unknown_len, unknown_n,
-         error_line, error_code, has_strand) = _parse(
-            text, n_lines, names, name_ptr, chrom_codes.astype(np.int32), sizes.astype(np.int64), bulk
-        )
+        (
+            n,
+            chrom,
+            start,
+            end,
+            count,
+            strand,
+            barcode,
+            known_at,
+            known_len,
+            dropped,
+            unknown_at,
+            unknown_len,
+            unknown_n,
+            error_line,
+            error_code,
+            has_strand,
+        ) = _parse(text, n_lines, names, name_ptr, chrom_codes.astype(np.int32), sizes.astype(np.int64), bulk)
         raw = text.tobytes() if known_at.size > 4096 else memoryview(text)
         barcodes = [bytes(raw[a : a + m]) for a, m in zip(known_at.tolist(), known_len.tolist(), strict=True)]
         unknown = {
@@ -372,7 +423,17 @@ class Parsing:
         if unknown_n[MAX_UNKNOWN]:
             unknown[b"(other names)"] = int(unknown_n[MAX_UNKNOWN])
         return ParsedBlock(
-            n_lines=n_lines, chrom=chrom[:n], start=start[:n], end=end[:n], count=count[:n], strand=strand[:n],
-            barcode=barcode[:n], barcodes=[b"bulk"] if bulk and n else barcodes, dropped=dropped, unknown_chroms=unknown,
-            error_line=error_line, error_code=error_code, has_strand=has_strand,
+            n_lines=n_lines,
+            chrom=chrom[:n],
+            start=start[:n],
+            end=end[:n],
+            count=count[:n],
+            strand=strand[:n],
+            barcode=barcode[:n],
+            barcodes=[b"bulk"] if bulk and n else barcodes,
+            dropped=dropped,
+            unknown_chroms=unknown,
+            error_line=error_line,
+            error_code=error_code,
+            has_strand=has_strand,
         )

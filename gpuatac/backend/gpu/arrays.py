@@ -27,9 +27,7 @@ class Arrays:
 
     def to_host(self, array: Any) -> np.ndarray:
         """See ``protocol.Backend.to_host``."""
-        return np.asarray(
-            array.get() if isinstance(array, self.xp.ndarray) and hasattr(array, "get") else array
-        )
+        return np.asarray(array.get() if isinstance(array, self.xp.ndarray) and hasattr(array, "get") else array)
 
     def csr(self, parts: Csr, shape: tuple[int, int]) -> Any:
         """See ``protocol.Backend.csr``."""

@@ -205,9 +205,7 @@ class Counting:
         """See ``protocol.Counting.hstack``."""
         xp = self._xp
         if sum(widths) > np.iinfo(np.int32).max:
-            msg = (
-                f"the joined matrix has {sum(widths)} columns; at most 2^31 - 1 are allowed; use wider bins."
-            )
+            msg = f"the joined matrix has {sum(widths)} columns; at most 2^31 - 1 are allowed; use wider bins."
             raise InputError(msg)
         n_rows = int(parts[0].indptr.size) - 1
         indptr = xp.zeros(n_rows + 1, np.int64)
@@ -265,7 +263,7 @@ class Counting:
         stop = self._xp.cumsum(size, dtype=np.int64)
         return stop - size, self._xp.empty(int(stop[-1]), np.int64)
 
-    def _matrix(  # noqa: PLR0917
+    def _matrix(
         self,
         start: Any,
         end: Any,

@@ -42,9 +42,7 @@ def exact_neighbours(
     centred = xp.ascontiguousarray((exact - exact.mean(axis=0)).astype(np.float32))
     m = min(n, k + 1 + EXTRA_NEIGHBOURS)
     near, approximate = candidates(centred, m)
-    near = xp.sort(
-        near.astype(np.int64), axis=1
-    )  # by index, so that a stable sort by distance breaks ties by index
+    near = xp.sort(near.astype(np.int64), axis=1)  # by index, so that a stable sort by distance breaks ties by index
     norm = xp.sqrt((centred.astype(np.float64) ** 2).sum(axis=1))
     border = approximate.max(axis=1).astype(np.float64)
     rounding = (2 * int(points.shape[1]) + 16) * EPS32  # of a squared distance, relative to |x|^2 + |y|^2
@@ -66,9 +64,7 @@ def exact_neighbours(
     return indices, distances
 
 
-def _nearest(  # noqa: PLR0917
-    xp: Any, points: Any, rows: Any, near: Any, k: int, indices: Any, distances: Any
-) -> Any:
+def _nearest(xp: Any, points: Any, rows: Any, near: Any, k: int, indices: Any, distances: Any) -> Any:
     """Write the k nearest of ``near`` (ascending indices) for ``rows``; the last's squared distance."""
     difference = points[rows][:, None, :] - points[near]
     squared = (difference * difference).sum(axis=2)
@@ -179,18 +175,14 @@ class Graph:
         quality = modularity(xp, adjacency.indptr, adjacency.indices, weights, xp.asarray(labels))
         return labels, quality
 
-    def harmony(
-        self, points: Any, batches: np.ndarray, *, seed: int, max_iter: int, theta: float, sigma: float
-    ) -> Any:
+    def harmony(self, points: Any, batches: np.ndarray, *, seed: int, max_iter: int, theta: float, sigma: float) -> Any:
         """See ``protocol.Graph.harmony``."""
         import anndata
         import pandas as pd
         import rapids_singlecell
 
         n = int(points.shape[0])
-        obs = pd.DataFrame(
-            {"batch": pd.Categorical(np.asarray(batches).astype(str))}, index=[str(i) for i in range(n)]
-        )
+        obs = pd.DataFrame({"batch": pd.Categorical(np.asarray(batches).astype(str))}, index=[str(i) for i in range(n)])
         adata = anndata.AnnData(obs=obs, obsm={"points": points})
         rapids_singlecell.pp.harmony_integrate(
             adata,

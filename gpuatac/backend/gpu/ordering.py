@@ -15,7 +15,7 @@ class Ordering:
     def __init__(self, xp: Any) -> None:
         self._xp = xp
 
-    def sort_fragments(  # noqa: PLR0917 - the columns
+    def sort_fragments(
         self, chrom: Any, start: Any, end: Any, cell: Any, count: Any, strand: Any | None, *, n_chroms: int
     ) -> tuple[np.ndarray, Any, Any, Any, Any, Any | None, bool]:
         """See ``protocol.Ordering.sort_fragments``."""

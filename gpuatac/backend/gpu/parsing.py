@@ -71,9 +71,7 @@ class Parsing:
             kept = xp.flatnonzero(status == KEPT)
             error_code = 0
             if total[UNKNOWN_CHROM]:
-                unknown = self._unknown(
-                    text, xp.flatnonzero(status == UNKNOWN_CHROM), hashes, name_at, name_length
-                )
+                unknown = self._unknown(text, xp.flatnonzero(status == UNKNOWN_CHROM), hashes, name_at, name_length)
         if bulk:
             barcode, barcodes = xp.zeros(kept.size, np.int32), [b"bulk"] if kept.size else []
         else:
@@ -111,9 +109,7 @@ class Parsing:
             line_end[-1] = n
         return line_end
 
-    def distinct_names(
-        self, text: Any, item: Any, hashes: Any, name_at: Any, name_length: Any
-    ) -> tuple[Any, Any]:
+    def distinct_names(self, text: Any, item: Any, hashes: Any, name_at: Any, name_length: Any) -> tuple[Any, Any]:
         """Number the distinct names of the lines ``item`` in order of first appearance.
 
         Returns int32 (n_items,), the number of each item's name, and int64 (n_names,), the first line of
@@ -138,9 +134,7 @@ class Parsing:
             first = xp.full(int(of_sorted[-1]) + 1, LAST, dtype=np.int64)
             self._launch("first_of_group", here.size, found, here, here.size, first)
             differs = xp.empty(here.size, np.uint8)
-            self._launch(
-                "names_differ", here.size, text, name_at, name_length, found, here, first, here.size, differs
-            )
+            self._launch("names_differ", here.size, text, name_at, name_length, found, here, first, here.size, differs)
             group[waiting] = found + n_groups
             n_groups += int(first.size)
             firsts.append(first)
@@ -161,9 +155,7 @@ class Parsing:
         length = name_length[item].astype(np.int64)
         stop = xp.cumsum(length)
         out = xp.empty(int(stop[-1]), np.uint8)
-        self._launch(
-            "gather_names", item.size, text, name_at, name_length, item, stop - length, item.size, out
-        )
+        self._launch("gather_names", item.size, text, name_at, name_length, item, stop - length, item.size, out)
         raw = bytes(out.tobytes())
         stops = stop.tolist()
         return [raw[a:b] for a, b in zip([0, *stops[:-1]], stops, strict=True)]

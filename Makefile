@@ -1,0 +1,64 @@
+# Each target sets up its own virtual environment. PYTHON must be 3.11 or newer, PYTHON312 3.12 or newer.
+PYTHON ?= python3
+PYTHON312 ?= python3.12
+RESULTS ?= benchmarks/results
+PIP = -m pip install --quiet --disable-pip-version-check
+export MPLBACKEND = Agg
+
+.PHONY: demo test lint contract parity accuracy bench gpu clean
+
+.venv/bin/gpuatac: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python $(PIP) -e .
+	touch $@
+
+.venv-dev/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-dev
+	.venv-dev/bin/python $(PIP) -e ".[dev]"
+	touch $@
+
+# The main job on a simulated sample with known cell types; results in demo/.
+demo: .venv/bin/gpuatac
+	.venv/bin/gpuatac simulate --out demo/sample --force
+	.venv/bin/gpuatac run demo/sample.fragments.tsv.gz --genome hg38 --genes demo/sample.genes.gtf \
+	  --truth demo/sample.cells.tsv --out demo/results --force
+
+test: .venv-dev/ready lint
+	.venv-dev/bin/python -m pytest -n auto --dist worksteal
+
+lint: .venv-dev/ready
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/mypy gpuatac/core gpuatac/backend
+
+# Signatures of the RAPIDS wheels, and the CPU tests as GPU users have it: Python 3.12, pandas 3, anndata 0.13.
+.venv-contract/ready: pyproject.toml
+	$(PYTHON312) -m venv .venv-contract
+	.venv-contract/bin/python $(PIP) -e ".[dev,cuda13]"
+	touch $@
+
+contract: .venv-contract/ready
+	.venv-contract/bin/python -m pytest tests/contract -m contract
+	.venv-contract/bin/python -m pytest -n auto --dist worksteal -m "not contract and not gpu"
+
+# SnapATAC2 2.9.0 in an environment of its own.
+.venv-peer/ready:
+	$(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/python $(PIP) snapatac2==2.9.0
+	touch $@
+
+parity: .venv-dev/ready .venv-peer/ready
+	.venv-dev/bin/python tests/parity/compare.py --peer .venv-peer/bin/python
+
+accuracy: .venv-dev/ready .venv-peer/ready
+	.venv-dev/bin/python benchmarks/accuracy.py --peer .venv-peer/bin/python --results $(RESULTS)
+
+bench: .venv-dev/ready .venv-peer/ready
+	.venv-dev/bin/python benchmarks/vs_snapatac2.py --peer .venv-peer/bin/python --results $(RESULTS)
+
+# On a machine with a GPU, in an environment that has gpuatac[cuda13] and pytest: every gpu test, then the kernels.
+gpu:
+	$(PYTHON) -m pytest -m gpu
+	RESULTS=$(RESULTS) $(PYTHON) benchmarks/gpu_kernels.py
+
+clean:
+	rm -rf .venv .venv-dev .venv-contract .venv-peer demo build dist
