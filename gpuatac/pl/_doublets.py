@@ -61,7 +61,8 @@ def doublet_scores(
         grid = figure.subplots(nrows, ncols, squeeze=False, sharex=True, sharey=True).ravel()
         for ax, (name, rows, record) in zip(grid, parts, strict=False):
             _draw(ax, scores[rows], record, bins=bins)
-            ax.set_title(name)
+            if len(parts) > 1:
+                ax.set_title(name)
             ax.set_xlabel("Doublet score")
             ax.xaxis.set_tick_params(labelbottom=True)
         for ax in grid[::ncols]:

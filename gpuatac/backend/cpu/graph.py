@@ -13,16 +13,16 @@ from gpuatac.core.partition import by_falling_size
 from gpuatac.threads import get_threads
 
 
-@nb.njit(cache=True, parallel=True)
+@nb.njit(cache=True, nogil=True)
 def _shared(lists):  # type: ignore[no-untyped-def]
     n, k = lists.shape[0], lists.shape[1]
     own = np.empty((n, k + 1), np.int32)
-    for i in nb.prange(n):
+    for i in range(n):
         own[i, :k] = lists[i]
         own[i, k] = i
         own[i].sort()
     out = np.empty((n, k), np.int32)
-    for i in nb.prange(n):
+    for i in range(n):
         for slot in range(k):
             j = lists[i, slot]
             a, b, common = 0, 0, 0

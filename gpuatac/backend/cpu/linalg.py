@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numba as nb
@@ -15,41 +16,43 @@ if TYPE_CHECKING:
 DENSE_UP_TO = 80  # rows; below, the operator is written out as a matrix
 
 
-@nb.njit(cache=True, parallel=True, fastmath={"reassoc", "contract"})
-def _gram(indptr, columns, data, weights, u, bounds, sums, out):  # type: ignore[no-untyped-def]
-    """out = C (weights * (C' u)), C the counts as they are; each block of rows adds into its own row of ``sums``.
-
-    ``columns`` is unsigned, which spares a test for negative indices in the innermost loops.
-    """
-    n_blocks = bounds.size - 1
-    for b in nb.prange(n_blocks):
-        mine = sums[b]
-        mine[:] = 0.0
-        for i in range(bounds[b], bounds[b + 1]):
-            ui = u[i]
-            for k in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
-                mine[columns[k]] += data[k] * ui
-    n_columns = sums.shape[1]
-    step = (n_columns + n_blocks - 1) // n_blocks
-    for b in nb.prange(n_blocks):
-        for j in range(b * step, min(n_columns, (b + 1) * step)):
-            total = 0.0
-            for other in range(n_blocks):
-                total += sums[other, j]
-            sums[0, j] = total * weights[j]
-    first = sums[0]
-    for b in nb.prange(n_blocks):
-        for i in range(bounds[b], bounds[b + 1]):
-            total = 0.0
-            for k in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
-                total += data[k] * first[columns[k]]
-            out[i] = total
+_njit = nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 
 
-@nb.njit(cache=True, parallel=True)
+@_njit
+def _scatter(indptr, columns, data, u, low, high, sums):  # type: ignore[no-untyped-def]
+    """sums = C[low:high]' u[low:high]. ``columns`` is unsigned, which spares a test for negative indices."""
+    sums[:] = 0.0
+    for i in range(low, high):
+        ui = u[i]
+        for k in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
+            sums[columns[k]] += data[k] * ui
+
+
+@_njit
+def _combine(sums, weights, low, high):  # type: ignore[no-untyped-def]
+    """sums[0, low:high] = weights * (sum over the blocks)."""
+    for j in range(low, high):
+        total = 0.0
+        for block in range(sums.shape[0]):
+            total += sums[block, j]
+        sums[0, j] = total * weights[j]
+
+
+@_njit
+def _gather(indptr, columns, data, v, low, high, out):  # type: ignore[no-untyped-def]
+    """out[low:high] = C[low:high] v."""
+    for i in range(low, high):
+        total = 0.0
+        for k in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
+            total += data[k] * v[columns[k]]
+        out[i] = total
+
+
+@_njit
 def _squared_norms(indptr, indices, data, weights):  # type: ignore[no-untyped-def]
     out = np.zeros(indptr.size - 1)
-    for i in nb.prange(out.size):
+    for i in range(out.size):
         total = 0.0
         for k in range(indptr[i], indptr[i + 1]):
             value = np.float64(data[k])
@@ -62,17 +65,24 @@ class Linalg:
     """The CPU side of ``protocol.Linalg``."""
 
     def gram(self, x: Any, weights: Any) -> Callable[[Any], Any]:
-        """See ``protocol.Linalg.gram``."""
-        n_blocks = max(1, min(get_threads(), x.shape[0]))
-        shares = np.linspace(0, x.indptr[-1], n_blocks + 1)
-        bounds = np.searchsorted(x.indptr, shares).astype(np.int64)
-        bounds[0], bounds[-1] = 0, x.shape[0]
-        sums = np.empty((n_blocks, x.shape[1]))
+        """See ``protocol.Linalg.gram``. Blocks of rows of equal non-zeros go to threads, each with sums of its own."""
+        n, m = x.shape
+        n_blocks = max(1, min(get_threads(), n))
+        rows = np.searchsorted(x.indptr, np.linspace(0, x.indptr[-1], n_blocks + 1)).astype(np.int64)
+        rows[0], rows[-1] = 0, n
+        cols = np.linspace(0, m, n_blocks + 1).astype(np.int64)
+        sums = np.empty((n_blocks, m))
         columns = x.indices.view(np.uint32 if x.indices.dtype.itemsize == 4 else np.uint64)
+        blocks = range(n_blocks)
+        pool = ThreadPoolExecutor(n_blocks) if n_blocks > 1 else None
+        each = map if pool is None else pool.map
 
         def product(u: Any) -> Any:
-            out = np.empty(x.shape[0])
-            _gram(x.indptr, columns, x.data, weights, np.ascontiguousarray(u, np.float64).ravel(), bounds, sums, out)
+            u = np.ascontiguousarray(u, np.float64).ravel()
+            out = np.empty(n)
+            list(each(lambda b: _scatter(x.indptr, columns, x.data, u, rows[b], rows[b + 1], sums[b]), blocks))
+            list(each(lambda b: _combine(sums, weights, cols[b], cols[b + 1]), blocks))
+            list(each(lambda b: _gather(x.indptr, columns, x.data, sums[0], rows[b], rows[b + 1], out), blocks))
             return out
 
         return product
