@@ -258,9 +258,7 @@ def report(results: dict[str, dict[str, Score]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", help="a Python that has snapatac2 2.9.0")
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("GPUATAC_TEST_DATA", "../shared/data"))
-    )
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("GPUATAC_TEST_DATA", "../shared/data")))
     parser.add_argument("--only", nargs="*", help="names of the sets to run")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
@@ -271,9 +269,7 @@ def main() -> None:
     if not args.peer:
         parser.error("--peer is needed: a Python that has snapatac2 2.9.0")
     if not (args.data / "matrices").is_dir():
-        parser.error(
-            f"{args.data} holds no folder 'matrices'; give the data folder by --data or GPUATAC_TEST_DATA"
-        )
+        parser.error(f"{args.data} holds no folder 'matrices'; give the data folder by --data or GPUATAC_TEST_DATA")
     results = {}
     with tempfile.TemporaryDirectory() as scratch:
         for one in SETS:

@@ -91,9 +91,7 @@ def run_gpuatac(files: dict) -> None:
         lambda out: f"{out.n_obs} cells",
     )
     clock.step("frag_size_distr", lambda: ga.metrics.frag_size_distr(a))
-    clock.step(
-        "tsse", lambda: ga.metrics.tsse(a, files["genes"]), lambda _: f"median {a.obs['tsse'].median():.3f}"
-    )
+    clock.step("tsse", lambda: ga.metrics.tsse(a, files["genes"]), lambda _: f"median {a.obs['tsse'].median():.3f}")
     clock.step(
         "frip",
         lambda: ga.metrics.frip(a, {"frip": files["peaks"]}),
@@ -116,9 +114,7 @@ def run_gpuatac(files: dict) -> None:
     clock.step("knn", lambda: ga.pp.knn(a))
     clock.step("leiden", lambda: ga.tl.leiden(a), lambda _: found(files, a))
     clock.step("umap", lambda: ga.tl.umap(a))
-    clock.step(
-        "gene matrix", lambda: ga.pp.make_gene_matrix(a, files["genes"]), lambda out: f"nnz {out.X.nnz}"
-    )
+    clock.step("gene matrix", lambda: ga.pp.make_gene_matrix(a, files["genes"]), lambda out: f"nnz {out.X.nnz}")
 
 
 def run_snapatac2(files: dict) -> None:
@@ -170,12 +166,8 @@ def run_snapatac2(files: dict) -> None:
         lambda _: f"{int(a.var['selected'].sum())} features",
     )
     clock.step("scrublet", lambda: snap.pp.scrublet(a, verbose=False), lambda _: called(a))
-    clock.step(
-        "filter_doublets", lambda: snap.pp.filter_doublets(a, verbose=False), lambda _: f"{a.n_obs} cells"
-    )
-    clock.step(
-        "spectral", lambda: snap.tl.spectral(a), lambda _: f"{a.obsm['X_spectral'].shape[1]} components"
-    )
+    clock.step("filter_doublets", lambda: snap.pp.filter_doublets(a, verbose=False), lambda _: f"{a.n_obs} cells")
+    clock.step("spectral", lambda: snap.tl.spectral(a), lambda _: f"{a.obsm['X_spectral'].shape[1]} components")
     clock.step("knn", lambda: snap.pp.knn(a))
     clock.step("leiden", lambda: snap.tl.leiden(a), lambda _: found(files, a))
     clock.step("umap", lambda: snap.tl.umap(a))

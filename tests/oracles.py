@@ -286,9 +286,7 @@ def select_features(counts, *, n_features=500_000, lower=0.005, upper=0.005, bla
     without a count and the ``blacklisted`` ones (so that n means n) are left out before the ranking; then
     int(share x n) at either end of it; then the highest ``n_features`` stay.
     """
-    eligible = [
-        j for j in range(len(counts)) if counts[j] > 0 and not (blacklisted is not None and blacklisted[j])
-    ]
+    eligible = [j for j in range(len(counts)) if counts[j] > 0 and not (blacklisted is not None and blacklisted[j])]
     ascending = sorted(eligible, key=lambda j: (counts[j], -j))
     n_low, n_high = int(lower * len(ascending)), int(upper * len(ascending))
     ascending = ascending[n_low : len(ascending) - n_high]

@@ -274,6 +274,14 @@ class Backend(Protocol):
         """This backend's CSR with row i multiplied by factors[i]; the pattern is shared, the data are new."""
         ...
 
+    def categorical(self, codes: Any, categories: list[str]) -> Any:
+        """A categorical column (pandas or cuDF) from integer codes."""
+        ...
+
+    def frame(self, columns: dict[str, Any]) -> Any:
+        """A table (pandas or cuDF) of columns of equal length."""
+        ...
+
     def synchronize(self) -> None:
         """Wait until the device has finished (nothing on a CPU)."""
         ...

@@ -9,7 +9,7 @@ from gpuatac.io.genome_files import read_genome
 from gpuatac.io.h5ad import read_h5ad, write_h5ad
 from gpuatac.io.matrices import read_10x_h5, read_10x_mtx
 from gpuatac.io.snapatac import read_snapatac2_fragments
-from gpuatac.io.store import open_fragments, write_fragments
+from gpuatac.io.store import open_fragments, to_frame, write_fragments
 
 __all__ = [
     "forget",
@@ -24,6 +24,7 @@ __all__ = [
     "read_snapatac2_fragments",
     "read_transcripts",
     "set_fragments_path",
+    "to_frame",
     "write_fragments",
     "write_h5ad",
 ]

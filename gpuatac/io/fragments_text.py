@@ -198,6 +198,7 @@ def _parse_file(path: Path, genome: Genome, bk: Any) -> tuple[list[ParsedBlock],
 
     with (
         ThreadPoolExecutor(n_threads) as pool,
+        ThreadPoolExecutor(n_threads if bk.name == "cpu" else 1) as parsers,
         progress.bar(f"reading {path.name}", path.stat().st_size, unit="B", scale=True) as advance,
     ):
         pending: deque = deque()
@@ -206,7 +207,7 @@ def _parse_file(path: Path, genome: Genome, bk: Any) -> tuple[list[ParsedBlock],
                 summary.n_columns = _n_columns(text)
             bulk = summary.n_columns == 3
             pending.append(
-                (text, pool.submit(bk.parsing.parse_block, bk.asarray(text), names, codes, genome.sizes, bulk=bulk))
+                (text, parsers.submit(bk.parsing.parse_block, bk.asarray(text), names, codes, genome.sizes, bulk=bulk))
             )
             while len(pending) > n_threads:
                 take(*pending.popleft())

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 
 from gpuatac import check, progress
-from gpuatac.backend import as_host, resolve
+from gpuatac.backend import as_host, backend_of, resolve
 from gpuatac.errors import FileFormatError
 from gpuatac.fragments import Fragments, ReadSummary
 from gpuatac.genome import Genome
@@ -222,3 +222,34 @@ def open_fragments(path: str | Path, *, device: Device = "auto") -> Fragments:
         ReadSummary(**meta["summary"]),
     )
     return fragments.on(bk)
+
+
+def to_frame(fragments: Fragments) -> Any:
+    """The fragments as a table: pandas on a CPU, cuDF on a GPU.
+
+    Returns
+    -------
+    DataFrame
+        ``chrom`` and ``barcode`` (categorical), ``start``, ``end``, ``count`` (int32) and, where the source had it,
+        ``strand`` (int8), in the order of ``fragments``; on a GPU the columns are not copied through the host.
+
+    Examples
+    --------
+    >>> import gpuatac as ga, pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "f.tsv"
+    >>> _ = file.write_text("chr1\\t100\\t300\\tAAAC-1\\t2\\n")
+    >>> fragments = ga.io.read_fragments(file, ga.Genome.builtin("hg38"), device="cpu")
+    >>> ga.io.to_frame(fragments).values.tolist()
+    [['chr1', 100, 300, 'AAAC-1', 2]]
+    """
+    bk = backend_of(fragments.start)
+    columns = {
+        "chrom": bk.categorical(bk.asarray(fragments.chrom_codes()), list(fragments.genome.names)),
+        "start": fragments.start,
+        "end": fragments.end,
+        "barcode": bk.categorical(fragments.cell, fragments.barcodes.tolist()),
+        "count": fragments.count,
+    }
+    if fragments.strand is not None:
+        columns["strand"] = fragments.strand
+    return bk.frame(columns)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import operator
 
 import pytest
 
@@ -54,6 +55,11 @@ CALLS = {
         "rng",
         "dtype",
     },
+    "cudf:Series": {"data", "dtype"},
+    "cudf:DataFrame": {"data"},
+    "cudf:Series.take": {"indices"},
+    "cudf:Series.reset_index": {"drop"},
+    "cudf:Series.astype": {"dtype"},
     "rmm:reinitialize": {"pool_allocator", "initial_pool_size", "devices"},
     "rmm.statistics:enable_statistics": set(),
     "rmm.statistics:get_statistics": set(),
@@ -90,7 +96,7 @@ def resolve(path: str):
     top = module.partition(".")[0]
     if importlib.util.find_spec(top) is None:
         pytest.skip(f"{top} is not installed (it comes with gpuatac[cuda13])")
-    return getattr(importlib.import_module(module), attribute)
+    return operator.attrgetter(attribute)(importlib.import_module(module))
 
 
 def keywords(callable_) -> set[str] | None:

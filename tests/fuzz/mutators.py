@@ -149,16 +149,12 @@ TEXT: dict[str, Callable] = {
     "shuffled lines": shuffled,
     "missing columns": missing_columns,
     "extra columns": extra_columns,
-    "huge numbers": with_field(
-        2, b"1" + b"0" * 30, b"9" * 400, b"18446744073709551617", b"9223372036854775808"
-    ),
+    "huge numbers": with_field(2, b"1" + b"0" * 30, b"9" * 400, b"18446744073709551617", b"9223372036854775808"),
     "numbers beyond int32": with_field(1, b"2147483648", b"4294967396", b"4294967295", b"-2147483649"),
     "negative numbers": with_field(1, b"-1", b"-100", b"-0", b"--5", b"-"),
     "floats": with_field(2, b"100.0", b"1e5", b"nan", b"inf", b".5", b"5."),
     "odd numbers": with_field(1, b"+12", b"0x10", b"1_000", b" 12", b"12 ", "\uff11".encode(), b"", b"007"),
-    "odd counts": with_field(
-        4, b"0", b"-1", b"2147483648", b".", b"", b"1.0", b"99999999999999999999", b"2147483647"
-    ),
+    "odd counts": with_field(4, b"0", b"-1", b"2147483648", b".", b"", b"1.0", b"99999999999999999999", b"2147483647"),
     "strands": strands,
     "odd strands": with_field(4, b"1\t*", b"1\t", b"1\t++", b"1\t+", b"1\t.\t"),
     "NUL bytes": of_text(nul_bytes),
@@ -230,15 +226,11 @@ def as_gzip(_rng, text):
 
 def as_members(rng, text):
     most = max(900, len(text) // 8)
-    return b"".join(gzip.compress(c, 6, mtime=0) for c in chunks(rng, text, most)) or gzip.compress(
-        b"", mtime=0
-    )
+    return b"".join(gzip.compress(c, 6, mtime=0) for c in chunks(rng, text, most)) or gzip.compress(b"", mtime=0)
 
 
 def as_bgzf(rng, text):
-    return (
-        b"".join(bgzf_block(c) for c in chunks(rng, text, 65_000 if len(text) > 100_000 else 900)) + BGZF_EOF
-    )
+    return b"".join(bgzf_block(c) for c in chunks(rng, text, 65_000 if len(text) > 100_000 else 900)) + BGZF_EOF
 
 
 ENCODINGS: dict[str, Callable] = {"plain": as_plain, "gzip": as_gzip, "members": as_members, "bgzf": as_bgzf}
@@ -337,11 +329,7 @@ def whole(field: bytes) -> int | None:
     """An optional minus and digits, else None."""
     digits = field.removeprefix(b"-")
     # More digits than Python converts by default are far out of any range already.
-    return (
-        (int(field) if len(digits) < 4000 else 1 << 62)
-        if digits and not digits.strip(b"0123456789")
-        else None
-    )
+    return (int(field) if len(digits) < 4000 else 1 << 62) if digits and not digits.strip(b"0123456789") else None
 
 
 def printable(field: bytes) -> bool:

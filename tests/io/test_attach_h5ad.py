@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from pathlib import Path
 
 import anndata
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from bam_cases import pair_of, write_bam
+from bam_cases import CONTIGS, pair_of, write_bam
 from text_files import bgzf
 
 import gpuatac as ga
@@ -118,8 +117,8 @@ def test_genome_comes_back_from_a_file(tmp_path):
 @pytest.mark.xfail(reason="rows that repeat a barcode share one row of counts: the others stay empty", strict=True)
 def test_a_repeated_cell_has_its_counts_in_every_row_or_is_refused(tmp_path):
     adata = imported(tmp_path)
-    twice = anndata.AnnData(obs=adata.obs.iloc[[0, 0, 1]].assign(barcode=["A-1", "A-1", "B-1"]), uns=dict(adata.uns))
-    twice.obs_names = ["x", "y", "z"]
+    obs = adata.obs.iloc[[0, 0, 1]].assign(barcode=["A-1", "A-1", "B-1"]).set_axis(["x", "y", "z"])
+    twice = anndata.AnnData(obs=obs, uns=dict(adata.uns))
     try:
         got = tiles(twice)
     except InputError:
@@ -191,7 +190,7 @@ def test_missing_fragments_are_a_clear_error_and_can_be_told_their_new_place(tmp
     ga.io.write_h5ad(imported(tmp_path / "a"), tmp_path / "a" / "s.h5ad")
     shutil.move(tmp_path / "a" / "s.tsv.gz", tmp_path / "moved.tsv.gz")
     adata = reopened(tmp_path / "a" / "s.h5ad")
-    with pytest.raises(MissingFileError, match=r"fragments of sample 's' are not at .*s\.tsv\.gz; .* set_fragments_path"):
+    with pytest.raises(MissingFileError, match=r"fragments of sample 's' are not at .*s\.tsv\.gz; .*set_fragments_path"):
         tiles(adata)
     with pytest.raises(InputError, match="sample must be one of 's', got 't'"):
         ga.io.set_fragments_path(adata, "t", tmp_path / "moved.tsv.gz")
@@ -311,9 +310,23 @@ def test_a_bulk_sample_is_read_again_under_its_name(tmp_path):
 
 
 def bam(folder):
-    return write_bam(
-        Path(folder) / "r.bam", [r for i in range(4) for r in pair_of(f"r{i}", 0, 100 + 50 * i, 300 + 50 * i, barcode="A-1")]
-    )
+    reads = [read for i in range(4) for read in pair_of(f"r{i}", "chr1", 100 + 50 * i, 300 + 50 * i, barcode="A-1")]
+    return write_bam(folder / "r.bam", reads)
+
+
+def test_every_read_of_a_bam_import_is_accounted_for(tmp_path):
+    adata = ga.pp.import_fragments(bam(tmp_path), Genome("g", CONTIGS), min_num_fragments=0, device="cpu")
+    summary = ga.pp.read_summaries(adata)["r"]
+    assert adata.obs["n_fragment"].tolist() == [4]
+    assert summary.lines == 8
+    assert summary.accounted, summary.as_text()
+
+
+def test_a_bam_import_without_a_data_set_is_read_again_in_a_later_session(tmp_path):
+    adata = ga.pp.import_fragments(bam(tmp_path), Genome("g", CONTIGS), min_num_fragments=0, device="cpu")
+    here = tiles(adata)
+    ga.io.write_h5ad(adata, tmp_path / "s.h5ad")
+    assert tiles(reopened(tmp_path / "s.h5ad")) == here
 
 
 # ------------------------------------------------------------------------------------------ the cache

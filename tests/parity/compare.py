@@ -95,9 +95,7 @@ def compare_case(folder: Path, table: Table) -> None:
     peer = np.load(folder / "peer.npz")
     tag = folder.name
     genome = ga.io.read_genome(folder / "chrom.sizes", genes=folder / "genes.gtf", contigs="all")
-    adata = ga.pp.import_fragments(
-        case["fragments"], genome, min_num_fragments=case["min_num_fragments"], device="cpu"
-    )
+    adata = ga.pp.import_fragments(case["fragments"], genome, min_num_fragments=case["min_num_fragments"], device="cpu")
     table.exact(f"{tag}: barcodes and their order", peer["barcodes"], adata.obs_names.to_numpy().astype(str))
     for name in ("n_fragment", "frac_dup", "frac_mito"):
         table.exact(f"{tag}: {name}", peer[name], adata.obs[name])
@@ -112,9 +110,7 @@ def compare_qc(tag, folder, peer, adata, genome, table) -> None:
     ga.metrics.tsse(adata, genome)
     table.close(f"{tag}: TSSe per cell", peer["tsse"], adata.obs["tsse"], 1e-9)
     table.close(f"{tag}: TSSe of the library", peer["library_tsse"], adata.uns["library_tsse"], 1e-9)
-    table.close(
-        f"{tag}: share of cuts near a TSS", peer["frac_overlap_TSS"], adata.uns["frac_overlap_TSS"], 1e-12
-    )
+    table.close(f"{tag}: share of cuts near a TSS", peer["frac_overlap_TSS"], adata.uns["frac_overlap_TSS"], 1e-12)
     table.exact(f"{tag}: TSS profile", peer["TSS_profile"], adata.uns["TSS_profile"])
     ga.metrics.frip(adata, {"frip": folder / "regions.bed"})
     table.close(f"{tag}: FRiP", peer["frip"], adata.obs["frip"], 1e-12)
@@ -127,9 +123,7 @@ def compare_counts(tag, folder, peer, adata, genome, table) -> None:
         table.exact(f"{tag}: tiles, {strategy}", peer_matrix(peer, f"tiles {strategy}"), our_matrix(adata.X))
         peaks = ga.pp.make_peak_matrix(adata, regions, counting_strategy=strategy)
         table.exact(f"{tag}: peaks, {strategy}", peer_matrix(peer, f"peaks {strategy}"), our_matrix(peaks.X))
-    table.exact(
-        f"{tag}: tile names (2,000 of them)", peer["tile_names"], adata.var_names[peer["tile_name_at"]]
-    )
+    table.exact(f"{tag}: tile names (2,000 of them)", peer["tile_names"], adata.var_names[peer["tile_name_at"]])
     table.exact(f"{tag}: peak names", peer["peak_names"], peaks.var_names)
     domains = {
         "genes": {},
@@ -287,12 +281,8 @@ def peer_run(peer: str, *arguments: str | Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", required=True, help="a Python that has snapatac2 2.9.0")
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("GPUATAC_TEST_DATA", "../shared/data"))
-    )
-    parser.add_argument(
-        "--work", type=Path, default=None, help="where the cases are kept; default: a temporary folder"
-    )
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("GPUATAC_TEST_DATA", "../shared/data")))
+    parser.add_argument("--work", type=Path, default=None, help="where the cases are kept; default: a temporary folder")
     parser.add_argument("--only", nargs="*", help="names of the cases to run")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -86,9 +86,7 @@ def regions_near(rows: list, sizes: dict, *, n: int, seed: int) -> list:
     return regions + regions[:2]
 
 
-def simulated(
-    folder: Path, *, n_cells: int, n_empty: int, n_genes: int, depth: float, seed: int, **more
-) -> Path:
+def simulated(folder: Path, *, n_cells: int, n_empty: int, n_genes: int, depth: float, seed: int, **more) -> Path:
     """Cells of 4 types and near-empty barcodes on a small genome: unsorted rows, repeated rows, PCR counts,
     mitochondrial fragments, a chromosome that is not in the genome, zero-length rows, a header.
     """
@@ -114,10 +112,7 @@ def simulated(
         length = np.clip(length, 20, 1400)
         start = np.clip(middle - length / 2, 0, sizes[c] - length - 1).astype(int)
         copies = rng.geometric(0.6, n)
-        rows += [
-            (nuclear[k], s, s + int(w), barcode, m)
-            for k, s, w, m in zip(c, start, length, copies, strict=True)
-        ]
+        rows += [(nuclear[k], s, s + int(w), barcode, m) for k, s, w, m in zip(c, start, length, copies, strict=True)]
         n_mito = int(rng.poisson(n * 0.03))
         rows += [("chrM", s, s + 150, barcode, 1) for s in rng.integers(0, 16_000, n_mito)]
         rows += [("chrUn_0001", 5, 90, barcode, 1)] * int(rng.integers(0, 3))

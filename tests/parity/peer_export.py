@@ -146,9 +146,7 @@ def differences(folder: Path) -> dict:
         )
 
     def tiled_sum(text: str) -> int:
-        tiles = snap.pp.add_tile_matrix(
-            load(text), bin_size=100, inplace=False, exclude_chroms=None, n_jobs=1
-        )
+        tiles = snap.pp.add_tile_matrix(load(text), bin_size=100, inplace=False, exclude_chroms=None, n_jobs=1)
         return int(tiles.X.sum())
 
     out = {"version": snap.__version__, "bad rows": {}}

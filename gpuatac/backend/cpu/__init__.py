@@ -60,6 +60,18 @@ class CpuBackend:
         data = matrix.data * np.repeat(factors, np.diff(matrix.indptr))
         return sp.csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
+    def categorical(self, codes: Any, categories: list[str]) -> Any:
+        """See ``protocol.Backend.categorical``."""
+        import pandas as pd
+
+        return pd.Categorical.from_codes(codes, categories)
+
+    def frame(self, columns: dict[str, Any]) -> Any:
+        """See ``protocol.Backend.frame``."""
+        import pandas as pd
+
+        return pd.DataFrame(columns)
+
     def synchronize(self) -> None:
         """Nothing to wait for on a CPU."""
 

@@ -48,6 +48,19 @@ class Arrays:
         """See ``protocol.Backend.csr_to_host``."""
         return matrix.get() if hasattr(matrix, "get") else matrix
 
+    def categorical(self, codes: Any, categories: list[str]) -> Any:
+        """See ``protocol.Backend.categorical``. cuDF gathers the names on the device and encodes them again."""
+        import cudf
+
+        names = cudf.Series(categories, dtype="str")
+        return names.take(indices=cudf.Series(codes)).reset_index(drop=True).astype("category")
+
+    def frame(self, columns: dict[str, Any]) -> Any:
+        """See ``protocol.Backend.frame``. CuPy columns are taken without a copy through the host."""
+        import cudf
+
+        return cudf.DataFrame({name: cudf.Series(column) for name, column in columns.items()})
+
     def scale_rows(self, matrix: Any, factors: Any) -> Any:
         """See ``protocol.Backend.scale_rows``."""
         xp = self.xp
