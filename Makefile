@@ -43,7 +43,7 @@ contract: .venv-contract/ready
 # SnapATAC2 2.9.0 in an environment of its own.
 .venv-peer/ready:
 	$(PYTHON) -m venv .venv-peer
-	.venv-peer/bin/python $(PIP) snapatac2==2.9.0
+	.venv-peer/bin/python $(PIP) snapatac2==2.9.0 umap-learn
 	touch $@
 
 parity: .venv-dev/ready .venv-peer/ready

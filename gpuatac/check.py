@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def _shown(number: float) -> str:
+    return f"{number}" if isinstance(number, int) else f"{number:g}"
+
+
 def between(name: str, value: float, low: float, high: float = float("inf")) -> None:
     """Raise unless ``low <= value <= high``."""
     if not low <= value <= high:
-        allowed = f"at least {low:g}" if high == float("inf") else f"in [{low:g}, {high:g}]"
+        allowed = f"at least {_shown(low)}" if high == float("inf") else f"in [{_shown(low)}, {_shown(high)}]"
         msg = f"{name} must be {allowed}, got {value!r}."
         raise InputError(msg)
 

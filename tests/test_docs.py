@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -64,7 +65,10 @@ def test_readme_blocks_marked_runnable_run(tmp_path):
         pytest.skip("README.md marks no block as runnable")
     script = tmp_path / "readme.py"
     script.write_text("\n".join(blocks))
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=None, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True,
+        text=True, check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

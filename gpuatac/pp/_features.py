@@ -10,7 +10,7 @@ import pandas as pd
 from gpuatac import check, slots
 from gpuatac.backend import backend_of
 from gpuatac.core.counts import merge_intervals
-from gpuatac.core.features import binomial_deviance, select_by_rank
+from gpuatac.core.features import dispersion_score, select_by_rank
 from gpuatac.core.spectral import column_sums
 from gpuatac.errors import InputError, MissingSlotError
 from gpuatac.genome import other_spelling
@@ -50,11 +50,14 @@ def select_features(
     n_features
         How many to mark (all that remain, when fewer).
     method
-        "count", or "variability": binomial deviance from a constant rate per cell depth (Townes et al. 2019).
+        "count", or "variability": how far a feature varies beyond Poisson counts at a constant rate per cell depth, in
+        standard deviations of Pearson's chi-square.
     filter_lower_quantile, filter_upper_quantile
         Shares in [0, 1) dropped at either end.
-    blacklist, whitelist
-        Regions (BED path, frame or names) whose overlapping features are never, or alone, eligible.
+    blacklist
+        Regions (BED path, frame or names) whose overlapping features are taken out before the ranking.
+    whitelist
+        Regions whose overlapping features are selected beside the others whenever they have a count.
 
     Raises
     ------
@@ -79,12 +82,12 @@ def select_features(
     eligible = np.ones(adata.n_vars, bool)
     if blacklist is not None:
         eligible &= ~overlaps(adata.var, regions_frame(blacklist))
-    if whitelist is not None:
-        eligible &= overlaps(adata.var, regions_frame(whitelist))
-    score = total if method == "count" else np.where(total > 0, np.maximum(binomial_deviance(bk, x), 1e-300), 0.0)
+    score = total if method == "count" else _positive(dispersion_score(bk, x))
     mask = select_by_rank(
         score, n_features, lower=filter_lower_quantile, upper=filter_upper_quantile, eligible=eligible
     )
+    if whitelist is not None:
+        mask |= overlaps(adata.var, regions_frame(whitelist)) & (total > 0)
     if not mask.any():
         msg = (
             f"no feature is left of {adata.n_vars:,} ({int((total > 0).sum()):,} with counts, {int(eligible.sum()):,} eligible); "
@@ -93,6 +96,13 @@ def select_features(
         raise InputError(msg)
     adata.var[slots.COUNT] = total
     adata.var[slots.SELECTED] = mask
+
+
+def _positive(score: np.ndarray) -> np.ndarray:
+    """The same order with every finite score above 0 and -inf as 0."""
+    finite = np.isfinite(score)
+    lowest = score[finite].min() if finite.any() else 0.0
+    return np.where(finite, score - lowest + 1.0, 0.0)
 
 
 def overlaps(var: pd.DataFrame, regions: pd.DataFrame) -> np.ndarray:

@@ -209,7 +209,7 @@ def harmony(
     """
     labels = slots.obs_of(adata, batch, writer="pp.import_fragments with several files").astype(str)
     if np.unique(labels).size < 2:
-        msg = f"obs[{batch!r}] holds one batch, {labels[0]!r}; harmony needs two or more: leave the step out."
+        msg = f"obs[{batch!r}] holds one batch, {str(labels[0])!r}; harmony needs two or more: leave the step out."
         raise InputError(msg)
     points, _ = neighbor_space(adata, use_rep, use_dims=use_dims, drop_depth=drop_depth, shrink=shrink)
     bk = backend_of(points)

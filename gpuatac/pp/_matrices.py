@@ -11,6 +11,7 @@ from gpuatac import check, slots
 from gpuatac.backend.protocol import STRATEGIES, Csr, Strategy
 from gpuatac.core import counts
 from gpuatac.core.regions import Coordinates, coordinates, gene_spans
+from gpuatac.errors import InputError
 from gpuatac.genome import MITO_NAMES, SEX_NAMES_Y
 from gpuatac.inplace import set_matrix
 from gpuatac.io import ask
@@ -80,7 +81,11 @@ def add_tile_matrix(
     excluded = set(exclude_chroms or ())
     codes = [i for i, name in enumerate(genome.names) if name not in excluded]
     if not codes:
-        check.one_of("exclude_chroms (which leaves no chromosome)", sorted(excluded), [])
+        msg = (
+            f"exclude_chroms leaves none of the {len(genome.names)} chromosomes of genome {genome.name}; "
+            "name fewer of them."
+        )
+        raise InputError(msg)
     n_tiles = sum(counts.n_bins(int(genome.sizes[c]), bin_size) for c in codes)
     check.integer("number of tiles (raise bin_size)", n_tiles, 1, 2**31 - 1)
 

@@ -158,7 +158,7 @@ def as_text(report: dict[str, Any]) -> str:
         ]
     if report.get("components_left_out"):
         left = ", ".join(f"{i} (r = {r:.2f})" for i, r in report["components_left_out"].items())
-        lines.append(f"components left out of the neighbours because they follow depth: {left}")
+        lines.append(f"components left out of the neighbours (they follow depth, or are the trivial first): {left}")
     if "clusters" in report:
         sizes = ", ".join(f"{k}: {v:,}" for k, v in report["clusters"].items())
         lines.append(f"{len(report['clusters'])} Leiden clusters (modularity {report['modularity']:.3f}): {sizes}")

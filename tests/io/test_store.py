@@ -280,7 +280,7 @@ def test_a_part_with_other_rows_is_refused(stored):
 
 
 def test_what_is_no_data_set_is_refused(tmp_path):
-    with pytest.raises(MissingFileError, match="fragment data set .* does not exist; check the path"):
+    with pytest.raises(MissingFileError, match=r"fragment data set .* does not exist; check the path"):
         ga.io.open_fragments(tmp_path / "nothing")
     with pytest.raises(FileFormatError, match=f"found a folder without {META}"):
         ga.io.open_fragments(tmp_path)
