@@ -19,6 +19,9 @@ def _shown(number: float) -> str:
 
 def between(name: str, value: float, low: float, high: float = float("inf")) -> None:
     """Raise unless ``low <= value <= high``."""
+    if isinstance(value, str) or value is None:
+        msg = f"{name} must be a number, got {value!r}."
+        raise InputError(msg)
     if not low <= value <= high:
         allowed = f"at least {_shown(low)}" if high == float("inf") else f"in [{_shown(low)}, {_shown(high)}]"
         msg = f"{name} must be {allowed}, got {value!r}."

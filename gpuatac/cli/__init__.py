@@ -56,5 +56,5 @@ def _prepare(args: argparse.Namespace) -> None:
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger.addHandler(file)
     quiet(args.quiet)
-    if getattr(args, "threads", None):
+    if getattr(args, "threads", None) is not None:
         set_threads(args.threads)

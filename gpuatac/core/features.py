@@ -31,23 +31,27 @@ def select_by_rank(
 
 
 def dispersion_score(bk: Backend, x: Any) -> np.ndarray:
-    """How far each feature varies beyond Poisson counts at a constant rate: float64 (n_features,) on the host.
+    """How far each feature varies beyond chance at a constant rate: float64 (n_features,) on the host.
 
-    With n_i the depth of cell i, p_j the share of feature j in all counts and mu_ij = n_i p_j, Pearson's
-    Q_j = sum_i (x_ij - mu_ij)^2 / mu_ij has mean N and variance 2 N + sum_i 1 / mu_ij when counts are Poisson. The score is
-    (Q_j - N) / sd, so rare and common features are judged alike; -inf for features without counts. Since
-    sum_i mu_ij is the feature's count X_j, Q_j = sum_nonzero x_ij^2 / mu_ij - X_j: O(nnz).
+    With pi_i the share of cell i in all counts and c_j the count of feature j, spreading c_j over the N cells at random
+    makes Pearson's Q_j = sum_i (x_ij - c_j pi_i)^2 / (c_j pi_i) of mean N - 1 and variance
+    2 (N - 1) + (sum_i 1 / pi_i - N^2 - 2 N + 2) / c_j (Haldane, Biometrika 1937). The score is (Q_j - mean) / sd, so rare
+    and common features are judged alike; 0 where chance leaves nothing open, -inf for features without counts. As
+    Q_j = sum_nonzero x_ij^2 / (c_j pi_i) - c_j, the cost is O(nnz). Cells without counts do not enter.
     """
     xp = bk.xp
-    n_cells, n_features = x.shape
+    n_features = x.shape[1]
     depth = row_sums(bk, x)
+    n = int((depth > 0).sum())
+    inverse = xp.where(depth > 0, depth.sum() / xp.where(depth > 0, depth, 1.0), 0.0)  # 1 / pi
     per_row = np.diff(bk.to_host(x.indptr))
-    inverse = xp.where(depth > 0, 1.0 / xp.where(depth > 0, depth, 1.0), 0.0)
     of_entry = xp.repeat(inverse, per_row.tolist() if bk.name == "gpu" else per_row)
     weight = x.data.astype(np.float64)
     count = xp.bincount(x.indices, weights=weight, minlength=n_features)
     squares = xp.bincount(x.indices, weights=weight * weight * of_entry, minlength=n_features)
-    p = xp.where(count > 0, count, 1.0) / depth.sum()
-    q = squares / p - count
-    score = (q - n_cells) / xp.sqrt(2.0 * n_cells + inverse.sum() / p)
+    c = xp.where(count > 0, count, 1.0)
+    excess = squares / c - count - (n - 1)
+    variance = 2.0 * (n - 1) + (inverse.sum() - n * n - 2.0 * n + 2.0) / c
+    open_to_chance = variance > 1e-9 * n
+    score = xp.where(open_to_chance, excess / xp.sqrt(xp.where(open_to_chance, variance, 1.0)), 0.0)
     return bk.to_host(xp.where(count > 0, score, -xp.inf))

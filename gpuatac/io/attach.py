@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,12 @@ from gpuatac import slots
 from gpuatac.backend import resolve
 from gpuatac.errors import InputError, MissingFileError, MissingSlotError
 from gpuatac.genome import Genome
-from gpuatac.io.fragments_text import read_fragments
-from gpuatac.io.store import META, is_store, open_fragments
+from gpuatac.io.source import load_source
+from gpuatac.io.store import META
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
     from gpuatac.fragments import Fragments
@@ -59,11 +61,16 @@ def cache_key(path: Path, record: dict[str, str]) -> tuple:
     return (str(path.resolve()), stat.st_mtime_ns, stat.st_size, record["device"], record["content"])
 
 
-def describe(path: Path, fragments: Fragments, *, sample: str, device: str) -> dict[str, str]:
+def describe(
+    path: Path, fragments: Fragments, *, sample: str, device: str, bam_options: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     """The record of one sample for ``uns["fragments"]``."""
     content = hashlib.sha256("\n".join(fragments.barcodes.tolist()).encode())
     content.update(json.dumps(dict(fragments.genome.chrom_sizes)).encode())
-    return {"sample": sample, "path": str(path.absolute()), "device": device, "content": content.hexdigest()[:16]}
+    record = {"sample": sample, "path": str(path.absolute()), "device": device, "content": content.hexdigest()[:16]}
+    if bam_options:
+        record["bam_options"] = json.dumps(dict(bam_options))
+    return record
 
 
 def records_of(adata: AnnData) -> list[dict[str, str]]:
@@ -111,24 +118,35 @@ def path_of(adata: AnnData, record: dict[str, str]) -> Path:
         msg = (
             f"the fragments of sample {record['sample']!r} are not at {full}; an .h5ad refers to them by a path relative to "
             "itself: open it with gpuatac.io.read_h5ad and keep both in their places, or name the new place with "
-            "gpuatac.io.set_fragments_path(adata, sample, path)."
+            "gpuatac.io.set_fragments_path(adata, path)."
         )
         raise MissingFileError(msg)
     return full
 
 
-def set_fragments_path(adata: AnnData, sample: str, path: str | Path) -> None:
-    """Tell ``adata`` where the fragments of ``sample`` lie now.
+def set_fragments_path(adata: AnnData, path: str | Path, *, sample: str | None = None) -> None:
+    """Tell ``adata`` where the fragments of a sample lie now.
 
     Writes  adata.uns["fragments"].
+
+    Parameters
+    ----------
+    adata
+        Cells whose fragments were moved.
+    path
+        The new place of the fragment file or data set.
+    sample
+        Which sample; needed only when there are several.
 
     Examples
     --------
     >>> import gpuatac as ga
-    >>> ga.io.set_fragments_path(adata, "pbmc", "pbmc.fragments")  # doctest: +SKIP
+    >>> ga.io.set_fragments_path(adata, "pbmc.fragments")  # doctest: +SKIP
     """
     records = records_of(adata)
     names = [r["sample"] for r in records]
+    if sample is None and len(names) == 1:
+        sample = names[0]
     if sample not in names:
         msg = f"sample must be one of {', '.join(map(repr, names))}, got {sample!r}."
         raise InputError(msg)
@@ -146,6 +164,12 @@ def attached(adata: AnnData) -> list[Attached]:
         fragments = _load(adata, record, genome)
         rows = np.flatnonzero(samples == record["sample"]) if len(records) > 1 else np.arange(adata.n_obs)
         row_of = dict(zip(barcodes[rows].tolist(), rows.tolist(), strict=True))
+        if len(row_of) < len(rows):
+            msg = (
+                f"{len(rows) - len(row_of)} of {len(rows)} cells of sample {record['sample']!r} repeat a barcode; fragments are "
+                "joined by barcode: keep each cell once."
+            )
+            raise InputError(msg)
         row_of_cell = np.fromiter((row_of.pop(b, -1) for b in fragments.barcodes.tolist()), np.int32, fragments.n_cells)
         if row_of:
             missing = ", ".join(list(row_of)[:3])
@@ -175,10 +199,12 @@ def _load(adata: AnnData, record: dict[str, str], genome: Genome) -> Fragments:
         backend = resolve(
             "cpu" if record["device"] == "cpu" else "auto"
         )  # made on a GPU: read where there is none, too
-        fragments = (
-            open_fragments(path, device=backend.name)
-            if is_store(path)
-            else read_fragments(path, genome, device=backend.name, bulk_name=record["sample"])
+        fragments = load_source(
+            path,
+            genome,
+            sample=record["sample"],
+            device=backend.name,
+            bam_options=json.loads(record.get("bam_options", "{}")),
         )
         remember(key, fragments)
     _cache.move_to_end(key)

@@ -239,10 +239,10 @@ def read_bam_fragments(
     seen_by = table.summary
     note = f"{seen_by.fragments:,} fragments, {seen_by.duplicates:,} duplicates collapsed; lines are reads"
     summary = ReadSummary(
-        source=str(bam_file),
+        source=Path(bam_file).name,
         lines=seen_by.reads,
-        kept=seen_by.used,
-        dropped=seen_by.dropped,
+        kept=int(counts.sum()),
+        dropped={**seen_by.dropped, "mate or PCR copy of a kept fragment": seen_by.used - int(counts.sum())},
         n_barcodes_seen=len(names),
         n_columns=5 if is_paired else 6,
         compression="bam",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,15 @@ import numpy as np
 
 from gpuatac import check, progress
 from gpuatac.backend import as_host, backend_of, resolve
-from gpuatac.errors import FileFormatError
+from gpuatac.errors import FileFormatError, GpuatacError
 from gpuatac.fragments import Fragments, ReadSummary
 from gpuatac.genome import Genome
 from gpuatac.io.atomic import replacing
 from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gpuatac.backend import Device
 
 FORMAT_VERSION = 1
@@ -126,6 +129,22 @@ def write_fragments(fragments: Fragments, path: str | Path, *, force: bool = Fal
     return path
 
 
+@contextmanager
+def _refusing_damage(file: Path) -> Iterator[None]:
+    """Say of any failure to decode ``file`` that it is damaged."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, GpuatacError):
+            raise
+        found = f"damaged data ({type(error).__name__}: {str(error)[:120]})"
+        raise FileFormatError(
+            file, found, "what gpuatac.io.write_fragments wrote", "import the fragment file again"
+        ) from error
+
+
 def read_meta(path: Path) -> dict[str, Any]:
     """The description of a data set, checked."""
     check.existing_file(path, "fragment data set")
@@ -136,7 +155,9 @@ def read_meta(path: Path) -> dict[str, Any]:
             "a folder written by gpuatac.io.write_fragments",
             "import the fragment file again",
         )
-    meta = json.loads((path / META).read_text())
+    with _refusing_damage(path / META):
+        meta: dict[str, Any] = json.loads((path / META).read_text())
+        _ = [meta[key] for key in ("genome", "barcodes", "rows", "strand", "summary", "format")]
     if meta.get("format") != FORMAT_VERSION:
         raise FileFormatError(
             path,
@@ -176,8 +197,10 @@ def open_fragments(path: str | Path, *, device: Device = "auto") -> Fragments:
     path = Path(path)
     meta = read_meta(path)
     bk = resolve(device)
-    genome = Genome(meta["genome"]["name"], meta["genome"]["chrom_sizes"], contigs=meta["genome"]["contigs"])
-    rows = np.array(meta["rows"], np.int64)
+    with _refusing_damage(path / META):
+        genome = Genome(meta["genome"]["name"], meta["genome"]["chrom_sizes"], contigs=meta["genome"]["contigs"])
+        rows = np.array(meta["rows"], np.int64)
+        summary = ReadSummary(**meta["summary"])
     ptr = np.concatenate([[0], np.cumsum(rows)])
     code_of = {b: i for i, b in enumerate(meta["barcodes"])}
     out = {name: np.empty(ptr[-1], np.int32) for name in ("start", "end", "cell", "count")}
@@ -188,6 +211,10 @@ def open_fragments(path: str | Path, *, device: Device = "auto") -> Fragments:
             return 0
         file = path / f"chrom={quote(genome.names[code], safe='')}" / "part-0.parquet"
         check.existing_file(file, "part of a fragment data set")
+        with _refusing_damage(file):
+            return fill(file, code)
+
+    def fill(file: Path, code: int) -> int:
         table = pq.ParquetFile(file, read_dictionary=["barcode"]).read()
         if table.num_rows != rows[code]:
             raise FileFormatError(
@@ -219,7 +246,7 @@ def open_fragments(path: str | Path, *, device: Device = "auto") -> Fragments:
         out["cell"],
         out["count"],
         strand,
-        ReadSummary(**meta["summary"]),
+        summary,
     )
     return fragments.on(bk)
 

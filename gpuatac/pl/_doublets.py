@@ -61,7 +61,7 @@ def doublet_scores(
         grid = figure.subplots(nrows, ncols, squeeze=False, sharex=True, sharey=True).ravel()
         for ax, (name, rows, record) in zip(grid, parts, strict=False):
             _draw(ax, scores[rows], record, bins=bins)
-            if len(parts) > 1:
+            if name != "all":  # what pp.scrublet calls the cells of a data set without samples
                 ax.set_title(name)
             ax.set_xlabel("Doublet score")
             ax.xaxis.set_tick_params(labelbottom=True)

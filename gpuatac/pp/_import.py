@@ -18,8 +18,9 @@ from gpuatac.errors import InputError
 from gpuatac.fragments import ReadSummary
 from gpuatac.genome import MITO_NAMES, Genome
 from gpuatac.io import attach
-from gpuatac.io.fragments_text import read_fragments, stem_of
-from gpuatac.io.store import is_store, open_fragments, write_fragments
+from gpuatac.io.fragments_text import stem_of
+from gpuatac.io.source import load_source
+from gpuatac.io.store import write_fragments
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -127,7 +128,9 @@ def import_fragments(
         place = file
         if out is not None:
             place = write_fragments(fragments, _store_path(Path(out), name), force=force)
-        record = attach.describe(place, fragments, sample=name, device=bk.name)
+        record = attach.describe(
+            place, fragments, sample=name, device=bk.name, bam_options=None if place is not file else bam_options
+        )
         attach.remember(attach.cache_key(place, record), fragments)
         tables.append(_cell_table(bk, fragments, genome.mito_codes(chrM), name))
         record_list.append(record)
@@ -170,73 +173,6 @@ def sample_names(files: list[Path], sample: str | Sequence[str] | None) -> list[
 
 def _store_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.fragments"
-
-
-def load_source(
-    file: Path,
-    genome: Genome,
-    *,
-    sample: str,
-    min_num_fragments: int,
-    whitelist: Any,
-    chr_m: Collection[str],
-    device: Any,
-    bam_options: Mapping[str, Any] | None = None,
-) -> Fragments:
-    """Fragments from whatever kind of source ``file`` is."""
-    check.existing_file(file, "fragment file")
-    if file.is_dir() and is_store(file):
-        return select_barcodes(open_fragments(file, device=device), min_num_fragments, whitelist, chr_m)
-    head = b""
-    if file.is_file():
-        with file.open("rb") as handle:
-            head = handle.read(4)
-    if head == b"\x89HDF":
-        from gpuatac.io.snapatac import read_snapatac2_fragments
-
-        return select_barcodes(
-            read_snapatac2_fragments(file, genome).on(resolve(device)), min_num_fragments, whitelist, chr_m
-        )
-    if head and is_bam(file):
-        return select_barcodes(
-            _read_bam(file, genome, bam_options).on(resolve(device)), min_num_fragments, whitelist, chr_m
-        )
-    return read_fragments(
-        file,
-        genome,
-        min_num_fragments=min_num_fragments,
-        whitelist=whitelist,
-        chrM=chr_m,
-        device=device,
-        bulk_name=sample,
-    )
-
-
-def _read_bam(file: Path, genome: Genome, options: Mapping[str, Any] | None) -> Fragments:
-    from gpuatac.io.bam import read_bam_fragments
-
-    return read_bam_fragments(file, genome, **dict(options or {}))
-
-
-def is_bam(file: Path) -> bool:
-    """Whether the file inflates to the BAM magic."""
-    import zlib
-
-    with file.open("rb") as handle:
-        head = handle.read(65536)
-    if head[:2] != b"\x1f\x8b":
-        return False
-    try:
-        return zlib.decompressobj(wbits=31).decompress(head, 4) == b"BAM\x01"
-    except zlib.error:
-        return False
-
-
-def select_barcodes(fragments: Fragments, min_num_fragments: int, whitelist: Any, chr_m: Collection[str]) -> Fragments:
-    """Apply whitelist and threshold to fragments that were read already."""
-    from gpuatac.io.fragments_text import reassemble
-
-    return reassemble(fragments, min_num_fragments=min_num_fragments, whitelist=whitelist, chrM=chr_m)
 
 
 def _cell_table(bk: Any, fragments: Fragments, mito_codes: list[int], name: str) -> pd.DataFrame:

@@ -59,6 +59,7 @@ def umap(
     >>> ga.tl.umap(adata)  # doctest: +SKIP
     """
     n_comps = check.integer("n_comps", n_comps, 1, max(adata.n_obs - 2, 1))
+    check.between("min_dist", min_dist, 0, spread)
     indices, distances = neighbor_lists(adata)
     stored = slots.uns_of(adata, slots.NEIGHBORS, writer="pp.knn")
     rep = str(stored["params"]["use_rep"])

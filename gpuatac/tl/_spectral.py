@@ -91,7 +91,9 @@ def spectral(
     used = ~neighbors.follows_depth(values, correlation)
     if not used.all():
         left = ", ".join(f"{i + 1} (r = {correlation[i]:.2f})" for i in np.flatnonzero(~used))
-        logger.info("spectral: components left out of neighbours (they follow depth, or are the trivial first): %s", left)
+        logger.info(
+            "spectral: components left out of neighbours (they follow depth, or are the trivial first): %s", left
+        )
     adata.obsm[key_added] = (found.vectors * found.values**0.5).astype(np.float32)
     adata.uns[slots.SPECTRAL_EIGENVALUE] = values
     adata.uns[slots.SPECTRAL] = {"depth_correlation": correlation, "used": used}

@@ -202,6 +202,11 @@ def _check_options(options: RunOptions) -> None:
     check.between("expected_doublet_rate", options.expected_doublet_rate, 1e-6, 0.9)
     if options.n_neighbors is not None:
         check.integer("n_neighbors", options.n_neighbors, 1)
+    check.integer("seed", options.seed, 0, 2**32 - 1)
+    check.integer("gene_upstream", options.gene_upstream, 0)
+    check.between("min_dist", options.min_dist, 0, 1)  # UMAP's spread
+    if options.sample_size is not None:
+        check.integer("sample_size", options.sample_size, options.n_comps + 1)
     if options.max_blacklist_fraction is not None and options.blacklist is None:
         msg = "max_blacklist_fraction needs a blacklist; pass blacklist=BED (--blacklist) or leave it out."
         raise InputError(msg)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gpuatac.core import doublets, neighbors, qc
 from gpuatac.core.counts import CellTotals
-from gpuatac.core.features import binomial_deviance, select_by_rank
+from gpuatac.core.features import dispersion_score, select_by_rank
 
 
 def on(bk, table):
@@ -63,30 +63,35 @@ def test_choice_by_rank_follows_the_definition(counts, n, lower, upper, data):
     np.testing.assert_array_equal(chosen(counts, n, lower=lower, upper=upper, eligible=~black), expected)
 
 
-def test_binomial_deviance_equals_the_dense_formula(bk):
+def test_dispersion_equals_the_dense_formula_and_is_minus_infinity_without_counts(bk):
     rng = np.random.default_rng(0)
-    table = rng.poisson(rng.uniform(0.05, 2, 30), (25, 30))
+    table = rng.poisson(rng.uniform(0.2, 2, 30), (25, 30))
     table[:, 4] = 0
-    depth, p = table.sum(1, keepdims=True), table.sum(0) / table.sum()
-    expected = np.zeros(30)
-    for j in range(30):
-        for i in range(25):
-            x, n = table[i, j], depth[i, 0]
-            if x > 0:
-                expected[j] += x * math.log(x / (n * p[j]))
-            if n > x:
-                expected[j] += (n - x) * math.log((n - x) / (n * (1 - p[j])))
-    np.testing.assert_allclose(binomial_deviance(bk, on(bk, table)), 2 * expected, atol=1e-9)
+    pi, c = table.sum(1) / table.sum(), table.sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mu = np.outer(pi, c)
+        q = ((table - mu) ** 2 / mu).sum(0)
+        expected = (q - 24) / np.sqrt(2 * 24 + ((1 / pi).sum() - 25**2 - 50 + 2) / c)
+    expected[c == 0] = -np.inf
+    np.testing.assert_allclose(dispersion_score(bk, on(bk, table)), expected, rtol=1e-9)
 
 
-def test_deviance_is_zero_where_every_cell_has_the_same_share(bk):
-    table = np.outer([1, 2, 5], [1, 3, 2])
-    np.testing.assert_allclose(binomial_deviance(bk, on(bk, table)), 0, atol=1e-12)
+def test_dispersion_has_the_mean_and_spread_of_chance_over_random_placements(bk):
+    # the moments against simulation: 60 counts of one feature thrown into 20 cells of unequal depth
+    rng = np.random.default_rng(3)
+    pi = rng.dirichlet(np.full(20, 3.0))
+    q = ((rng.multinomial(60, pi, 40_000) - 60 * pi) ** 2 / (60 * pi)).sum(1)
+    assert q.mean() == pytest.approx(19, rel=0.01)
+    assert q.var() == pytest.approx(2 * 19 + ((1 / pi).sum() - 400 - 40 + 2) / 60, rel=0.05)
 
 
-def test_deviance_is_finite_for_a_cell_or_a_matrix_of_one_feature(bk):
-    assert np.isfinite(binomial_deviance(bk, on(bk, [[4, 0], [0, 3]]))).all()
-    np.testing.assert_allclose(binomial_deviance(bk, on(bk, [[4], [3]])), [0], atol=1e-12)
+def test_dispersion_judges_rare_and_common_poisson_features_alike(bk):
+    rng = np.random.default_rng(1)
+    rate = np.repeat([0.02, 0.2, 2.0], 200)
+    score = dispersion_score(bk, on(bk, rng.poisson(rate, (400, 600))))
+    for part in np.split(score, 3):
+        assert abs(np.median(part)) < 0.3
+        assert 0.7 < part.std() < 1.4
 
 
 # -------------------------------------------------------------------------------------------------- quality

@@ -286,7 +286,6 @@ def test_what_is_no_data_set_is_refused(tmp_path):
         ga.io.open_fragments(tmp_path)
 
 
-@pytest.mark.xfail(reason="open_fragments lets pyarrow's and json's own errors through", raises=Exception, strict=True)
 @pytest.mark.parametrize("damage", ["part cut off", "part is text", "column missing", "unknown barcode", "description cut off"])
 def test_a_damaged_data_set_is_refused_with_our_own_error(stored, damage):
     path = stored[1]

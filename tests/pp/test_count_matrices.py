@@ -13,7 +13,6 @@ import pytest
 import gpuatac as ga
 from gpuatac.backend.protocol import STRATEGIES
 from gpuatac.errors import InputError, MissingSlotError
-from gpuatac.pp._matrices import EXCLUDED, _tile_var
 
 SIZES = {"chr1": 12_345, "chr10": 4000, "chr2": 999, "chrM": 600, "chrY": 800, "chrX": 5}
 BARCODES = ["AA-1", "CC-1", "GG-1"]
@@ -104,8 +103,14 @@ def test_excluded_chromosomes_have_no_tiles(adata, fragments, excluded):
     np.testing.assert_array_equal(adata.X.toarray(), expected)
 
 
-def test_mitochondrial_and_y_chromosomes_are_left_out_under_every_spelling():
-    assert set(EXCLUDED) >= {"chrM", "M", "chrMT", "MT", "chrY", "Y"}
+@pytest.mark.parametrize("prefix", ["chr", ""])
+def test_mitochondrial_and_y_chromosomes_are_left_out_under_every_spelling(tmp_path, prefix):
+    genome = ga.Genome("g", {f"{prefix}{name}": 100 for name in ("1", "2", "X", "Y", "M", "MT")})
+    path = write(tmp_path / "a.tsv", [oracles.Fragment(name, 5, 60, "A") for name in genome.names])
+    adata = ga.pp.import_fragments(path, genome, min_num_fragments=1, device="cpu")
+    ga.pp.add_tile_matrix(adata)
+    assert list(adata.var["chrom"]) == [f"{prefix}1", f"{prefix}2", f"{prefix}X"]
+    assert adata.X.toarray().tolist() == [[1, 1, 1]]
 
 
 def test_a_new_object_leaves_the_old_one_alone(adata):
@@ -159,23 +164,27 @@ def test_too_many_tiles_are_refused_with_the_remedy(toy):
         ga.pp.add_tile_matrix(adata, bin_size=2)
 
 
-def test_var_of_six_million_tiles_stays_below_a_gigabyte():
+def test_var_of_six_million_tiles_stays_below_a_gigabyte(tmp_path):
     genome = ga.Genome.builtin("hg38")
-    codes = [i for i, name in enumerate(genome.names) if name not in EXCLUDED]
-    var = _tile_var(genome, codes, 500)
+    path = write(tmp_path / "a.tsv", [oracles.Fragment("chr1", 5, 60, "A")])
+    adata = ga.pp.import_fragments(path, genome, min_num_fragments=1, device="cpu")
+    ga.pp.add_tile_matrix(adata, bin_size=500)
+    var = adata.var
     assert len(var) > 6_000_000
     assert var["start"].dtype == np.int32
     assert var.memory_usage(deep=True).sum() < 2**30
+    assert adata.X.data.nbytes + adata.X.indices.nbytes + adata.X.indptr.nbytes < 100
     assert var.index[-1] == f"chrX:{var['start'].iloc[-1]}-{genome.chrom_sizes['chrX']}"
 
 
-def test_making_var_takes_little_more_than_what_it_keeps():
-    genome = ga.Genome.builtin("hg38")
+def test_making_the_matrix_takes_little_more_than_its_var(tmp_path):
+    path = write(tmp_path / "a.tsv", [oracles.Fragment("chr1", 5, 60, "A")])
+    adata = ga.pp.import_fragments(path, ga.Genome.builtin("hg38"), min_num_fragments=1, device="cpu")
     tracemalloc.start()
-    var = _tile_var(genome, list(range(20)), 10_000)
+    ga.pp.add_tile_matrix(adata, bin_size=10_000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 3 * var.memory_usage(deep=True).sum()
+    assert peak < 3 * adata.var.memory_usage(deep=True).sum()
 
 
 def test_cells_taken_out_are_counted_by_barcode(adata, fragments):

@@ -18,7 +18,8 @@ from gpuatac.errors import (
     MissingSlotError,
     OutputExistsError,
 )
-from gpuatac.pp._import import is_bam, sample_names
+from gpuatac.io.source import is_bam
+from gpuatac.pp._import import sample_names
 
 SIZES = {"chr1": 5000, "chr10": 2000, "chr2": 1000, "chrM": 300}
 GENOME = ga.Genome("toy", SIZES)
@@ -141,7 +142,7 @@ def test_files_of_one_stem_need_names(source, tmp_path):
     with pytest.raises(InputError, match="more than once"):
         load([source, source])
     with pytest.raises(InputError, match="names no file; give at least one"):
-        sample_names([], None)
+        load([])
 
 
 def test_data_sets_are_written_to_out_and_not_replaced_unasked(source, tmp_path):
@@ -207,12 +208,13 @@ def test_gpu_asked_for_without_a_gpu_is_an_error_with_the_reason(source):
         load(source, device="gpu")
 
 
-def test_bam_is_told_from_other_gzip(data_dir, tmp_path):
-    assert is_bam(data_dir / "formats/macs_tiny/tiny.bam")
-    assert not is_bam(data_dir / "formats/macs_tiny/tiny.bedpe.gz")
-    plain = tmp_path / "a"
-    plain.write_bytes(b"\x1f\x8bnot really")
-    assert not is_bam(plain)
+def test_bam_files_are_read_with_their_options(data_dir):
+    adata = ga.pp.import_fragments(
+        data_dir / "formats/macs_tiny/tiny.bam", ga.Genome.builtin("hg38"), min_num_fragments=1, device="cpu",
+        bam_options={"barcode_tag": None},
+    )  # fmt: skip
+    assert adata.obs_names.tolist() == ["tiny"]
+    assert adata.obs["n_fragment"].tolist() == [ga.pp.read_summaries(adata)["tiny"].kept]
 
 
 @pytest.mark.parametrize("name", ["archr_pbsmall_hg19", "c1_39cells_hg19", "pbmc500_chr22_hg38"])

@@ -204,6 +204,21 @@ def test_layout_arguments_change_what_they_say(walked):
     assert ga.pp.history(adata)[-1]["parameters"]["min_dist"] == 0.9
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_dist": -0.1}, r"min_dist must be in \[0, 1\], got -0.1"),
+        ({"min_dist": 3.0, "spread": 2.0}, r"min_dist must be in \[0, 2\], got 3.0"),
+        ({"n_comps": 0}, r"n_comps must be in \[1, 148\], got 0"),
+    ],
+)
+def test_bad_layout_arguments_are_refused(walked, options, message):
+    adata = walked[0].copy()
+    with pytest.raises(InputError, match=message):
+        ga.tl.umap(adata, key_added="X_z", **options)
+    assert "X_z" not in adata.obsm
+
+
 def test_layout_needs_whole_neighbour_lists(walked):
     with pytest.raises(InputError, match=r"adata\.obsp has no 'distances'; call pp.knn first"):
         ga.tl.umap(make(planted(n=20)[0]))
