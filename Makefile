@@ -29,6 +29,7 @@ test: .venv-dev/ready lint
 lint: .venv-dev/ready
 	.venv-dev/bin/ruff check .
 	.venv-dev/bin/mypy gpuatac/core gpuatac/backend
+	.venv-dev/bin/hadolint docker/cpu.Dockerfile docker/gpu.Dockerfile
 
 # Signatures of the RAPIDS wheels, and the CPU tests as GPU users have it: Python 3.12, pandas 3, anndata 0.13.
 .venv-contract/ready: pyproject.toml

@@ -1,8 +1,8 @@
 # Builds this checkout for CPUs: docker build -f docker/cpu.Dockerfile -t gpuatac:cpu .
 FROM python:3.12-slim-bookworm
 COPY . /opt/gpuatac
-RUN pip install --no-cache-dir /opt/gpuatac && useradd --create-home gpuatac
-USER gpuatac
+RUN pip install --no-cache-dir /opt/gpuatac && useradd --uid 1001 --create-home gpuatac
+USER 1001
 WORKDIR /home/gpuatac
 # Smoke test: the main job on a small simulated sample.
 RUN gpuatac simulate --out s --cells 100 --types 3 --frags 2000 -q \
