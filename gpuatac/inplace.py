@@ -33,6 +33,7 @@ def set_matrix(adata: AnnData, x: Any, var: pd.DataFrame) -> None:
 def keep_cells(adata: AnnData, mask: np.ndarray) -> None:
     """Keep the rows of ``mask`` (bool) in place."""
     rows = np.flatnonzero(mask)
+    layers = {key: value[rows] for key, value in adata.layers.items() if key is not None}  # anndata 0.13: None is X
     pairs = {key: value[rows][:, rows] for key, value in adata.obsp.items()}
     rebuild(
         adata,
@@ -44,5 +45,6 @@ def keep_cells(adata: AnnData, mask: np.ndarray) -> None:
         obsp=pairs,
         varm=dict(adata.varm),
         varp=dict(adata.varp),
-        layers={key: value[rows] for key, value in adata.layers.items()},
     )
+    for key, value in layers.items():
+        adata.layers[key] = value

@@ -314,10 +314,11 @@ def _companion(folder: Path, prefix: str, names: Sequence[str]) -> Path:
 def _read_mtx(path: Path) -> Any:
     import io
 
+    import scipy.sparse as sp
     from scipy.io import mmread
 
     try:
-        return mmread(io.BytesIO(read_bytes(path)))
+        return sp.coo_matrix(mmread(io.BytesIO(read_bytes(path)), spmatrix=False))
     except (ValueError, OverflowError) as err:
         if isinstance(err, FileFormatError):
             raise
@@ -406,7 +407,7 @@ def read_h5ad(path: str | Path) -> AnnData:
         warnings.filterwarnings("ignore", message=r"(?i)(observation|variable) names are not unique")
         try:
             adata = anndata.read_h5ad(path)
-        except (OSError, KeyError, ValueError, TypeError, anndata.io.AnnDataReadError) as err:
+        except (OSError, KeyError, ValueError, TypeError) as err:
             remedy = "write it again with a current AnnData, or install hdf5plugin if a filter is missing"
             raise FileFormatError(path, f"what AnnData cannot read ({err})", "a complete .h5ad file", remedy) from err
     for axis, index in (("observation", adata.obs_names), ("variable", adata.var_names)):

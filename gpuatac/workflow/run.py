@@ -117,7 +117,7 @@ def run(
         chosen = RunOptions(**options)
     else:
         check.one_of("from_step", from_step, steps.RESTARTS)
-        chosen = _earlier(checkpoint, options)
+        chosen = _earlier(checkpoint, final, options)
     _check_options(chosen)
     if truth is not None:
         check.existing_file(Path(truth), "truth table")
@@ -221,8 +221,8 @@ def _genome(options: RunOptions) -> Genome:
     )
 
 
-def _earlier(checkpoint: Path, given: dict[str, Any]) -> RunOptions:
-    """The options of the run that wrote ``checkpoint``, with those given now in their place."""
+def _earlier(checkpoint: Path, final: Path, given: dict[str, Any]) -> RunOptions:
+    """The options of the last run, the one that wrote the newer of the two files, with those given now in their place."""
     if not checkpoint.exists():
         msg = (
             f"there is no earlier run to go on from: {checkpoint} does not exist; run once without from_step (--from)."
@@ -230,7 +230,8 @@ def _earlier(checkpoint: Path, given: dict[str, Any]) -> RunOptions:
         raise MissingFileError(msg)
     import h5py
 
-    with h5py.File(checkpoint, "r") as file:
+    written = [path for path in (checkpoint, final) if path.exists()]
+    with h5py.File(max(written, key=lambda path: path.stat().st_mtime_ns), "r") as file:
         stored = json.loads(file["uns"][RUN][()])
     known = defaults()
     return replace(RunOptions(**{k: v for k, v in stored.items() if k in known}), **given)

@@ -97,7 +97,7 @@ def compare_with_truth(adata: AnnData, path: Path) -> dict[str, Any]:
     table = table.set_index("barcode")
     barcodes = adata.obs[slots.BARCODE] if slots.BARCODE in adata.obs else adata.obs_names
     known = table.reindex([str(b) for b in barcodes])
-    labelled = known["cell_type"].notna().to_numpy()
+    labelled = known["cell_type"].notna().to_numpy(copy=True)
     if "is_cell" in known:
         labelled &= known["is_cell"].fillna(0).to_numpy().astype(bool)
     out: dict[str, Any] = {"n_labelled": int(labelled.sum()), "n_not_cells": int((~labelled).sum())}
