@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def rebuild(adata: AnnData, **parts: Any) -> None:
     """Give ``adata`` the parts X, obs, var, obsm, obsp, varm, varp, layers, uns; names must be unique."""
+    vars(adata).pop("_layers", None)  # anndata 0.13 keeps X there and would warn that it goes
     adata._check_uniqueness = lambda: None  # type: ignore[method-assign]
     try:
         adata._init_as_actual(**parts)

@@ -41,21 +41,38 @@ class CellCall(NamedTuple):
 
 
 def knee(counts: np.ndarray, *, lower: int = 100) -> CellCall:
-    """Barcodes above the knee of the log-log rank curve.
+    """Barcodes above the steepest drop of the log-log rank curve that follows its knee.
 
-    The knee is the point farthest above the chord between the first barcode and the last one with at least
-    ``lower`` fragments, in (log10 rank, log10 fragments), as in barcodeRanks of DropletUtils without its spline.
+    The knee is the point farthest above the chord between the first barcode and the last with at least ``lower``
+    fragments (barcodeRanks of DropletUtils, without its spline). Cells end where the curve falls fastest below it:
+    with g the density of barcodes over ln(fragments) and r the rank, the slope is -r / g, so the threshold is where
+    r / g is largest between the knee and ``lower``; g is a Gaussian kernel estimate of width 0.1 (10 %).
     """
     ranked = np.sort(counts[counts >= lower])[::-1].astype(np.float64)
     if ranked.size < 3 or ranked[0] == ranked[-1]:
         threshold = float(ranked[-1]) if ranked.size else float(lower)
         return CellCall(counts >= threshold, threshold, {"lower": lower})
     last_of_run = np.append(np.flatnonzero(np.diff(ranked)), ranked.size - 1)
-    x, y = np.log10(last_of_run + 1.0), np.log10(ranked[last_of_run])
+    x, y = np.log(last_of_run + 1.0), np.log(ranked[last_of_run])
     slope = (y[-1] - y[0]) / (x[-1] - x[0]) if x[-1] > x[0] else 0.0
-    above = y - (y[0] + slope * (x - x[0]))
-    threshold = float(ranked[last_of_run[int(np.argmax(above))]])
-    return CellCall(counts >= threshold, threshold, {"lower": lower})
+    bend = float(y[int(np.argmax(y - (y[0] + slope * (x - x[0]))))])
+    grid = np.linspace(np.log(lower), bend, 400)
+    rank = np.searchsorted(-ranked, -np.exp(grid), side="right")
+    drop = rank / (_density(np.log(ranked), grid) + 1e-9)
+    steepest = np.flatnonzero(drop >= 0.999 * drop.max())
+    threshold = float(np.exp(grid[steepest[steepest.size // 2]]))
+    return CellCall(counts >= threshold, threshold, {"lower": lower, "knee": float(np.exp(bend))})
+
+
+def _density(values: np.ndarray, grid: np.ndarray, width: float = 0.1) -> np.ndarray:
+    """Values per unit at each point of ``grid``: a Gaussian kernel estimate on bins of a tenth of its width."""
+    step = width / 10
+    bins = np.bincount(((values - values.min()) / step).astype(np.int64))
+    kernel = np.exp(-0.5 * (np.arange(-40, 41) * step / width) ** 2)
+    smooth = np.convolve(bins, kernel / kernel.sum() / step, mode="full")[40 : 40 + bins.size]
+    at = ((grid - values.min()) / step).astype(np.int64)
+    inside = (at >= 0) & (at < bins.size)
+    return np.where(inside, smooth[np.clip(at, 0, bins.size - 1)], 0.0)
 
 
 def ordmag(

@@ -44,7 +44,7 @@ def _remove(adata: AnnData, verb: str, rules: dict[str, np.ndarray], *, inplace:
     if not inplace:
         return ~bad
     if bad.all():
-        msg = f"no cell passes: {filter_text(report)}; loosen the thresholds."
+        msg = f"no cell passes: {filter_text(report)}; loosen the thresholds, or check the file."
         raise InputError(msg)
     held = [str(r) for r in np.atleast_1d(adata.uns.get(slots.FILTERS, np.empty(0, dtype=object)))]
     adata.uns[slots.FILTERS] = np.array([*held, json.dumps(report)], dtype=object)
@@ -206,7 +206,7 @@ def call_cells(
     adata
         All barcodes.
     method
-        "knee": the point of the log-log rank curve farthest from its chord; "ordmag": 10x's order-of-magnitude rule.
+        "knee": the steepest drop of the log-log rank curve below its knee; "ordmag": 10x's order-of-magnitude rule.
     expected_cells
         For "ordmag": expected number of cells of each sample; None estimates it as Cell Ranger does.
     lower
@@ -225,6 +225,7 @@ def call_cells(
     >>> adata.n_obs
     50
     """
+    check.integer("seed", seed, 0, 2**32 - 1)
     check.one_of("method", method, ("knee", "ordmag"))
     counts = slots.obs_of(adata, slots.N_FRAGMENT, writer="pp.import_fragments").astype(np.int64)
     is_cell = np.zeros(adata.n_obs, bool)

@@ -67,6 +67,7 @@ def scrublet(
     >>> import gpuatac as ga
     >>> ga.pp.scrublet(adata)  # doctest: +SKIP
     """
+    check.integer("seed", seed, 0, 2**32 - 1)
     n_comps = check.integer("n_comps", n_comps, 1)
     check.between("sim_doublet_ratio", sim_doublet_ratio, 0.1, 100)
     check.between("expected_doublet_rate", expected_doublet_rate, 1e-6, 1 - 1e-6)

@@ -207,6 +207,7 @@ def harmony(
     >>> import gpuatac as ga
     >>> ga.pp.harmony(adata, batch="sample")  # doctest: +SKIP
     """
+    check.integer("seed", seed, 0, 2**32 - 1)
     labels = slots.obs_of(adata, batch, writer="pp.import_fragments with several files").astype(str)
     if np.unique(labels).size < 2:
         msg = f"obs[{batch!r}] holds one batch, {str(labels[0])!r}; harmony needs two or more: leave the step out."

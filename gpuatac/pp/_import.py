@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ from gpuatac.io.store import write_fragments
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -114,27 +116,30 @@ def import_fragments(
     if whitelist is not None and not isinstance(whitelist, str | Path):
         whitelist = list(whitelist)
     tables, record_list, summaries = [], [], {}
-    for file, name in zip(files, names, strict=True):
-        fragments = load_source(
-            file,
-            genome,
-            sample=name,
-            min_num_fragments=min_num_fragments,
-            whitelist=whitelist,
-            chr_m=chrM,
-            device=bk.name,
-            bam_options=bam_options,
-        )
-        place = file
-        if out is not None:
-            place = write_fragments(fragments, _store_path(Path(out), name), force=force)
-        record = attach.describe(
-            place, fragments, sample=name, device=bk.name, bam_options=None if place is not file else bam_options
-        )
-        attach.remember(attach.cache_key(place, record), fragments)
-        tables.append(_cell_table(bk, fragments, genome.mito_codes(chrM), name))
-        record_list.append(record)
-        summaries[name] = json.dumps(asdict(fragments.summary))
+    with _all_or_none() as written:
+        for file, name in zip(files, names, strict=True):
+            fragments = load_source(
+                file,
+                genome,
+                sample=name,
+                min_num_fragments=min_num_fragments,
+                whitelist=whitelist,
+                chr_m=chrM,
+                device=bk.name,
+                bam_options=bam_options,
+            )
+            place = file
+            if out is not None and len(fragments):
+                place = _store_path(Path(out), name)
+                written.append(place)
+                write_fragments(fragments, place, force=force)
+            record = attach.describe(
+                place, fragments, sample=name, device=bk.name, bam_options=bam_options if place is file else None
+            )
+            attach.remember(attach.cache_key(place, record), fragments)
+            tables.append(_cell_table(bk, fragments, genome.mito_codes(chrM), name))
+            record_list.append(record)
+            summaries[name] = json.dumps(asdict(fragments.summary))
     obs = pd.concat(tables)
     if len(names) > 1:
         obs.index = pd.Index(obs[slots.SAMPLE].astype(str) + "#" + obs.index, dtype=object)
@@ -146,6 +151,18 @@ def import_fragments(
     attach.set_genome(adata, genome)
     adata.uns[slots.READ_SUMMARY] = summaries
     return adata
+
+
+@contextmanager
+def _all_or_none() -> Iterator[list[Path]]:
+    """A list of folders; when the block fails, those named in it are removed again."""
+    written: list[Path] = []
+    try:
+        yield written
+    except BaseException:
+        for folder in written:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def sample_names(files: list[Path], sample: str | Sequence[str] | None) -> list[str]:

@@ -58,6 +58,7 @@ def umap(
     >>> import gpuatac as ga
     >>> ga.tl.umap(adata)  # doctest: +SKIP
     """
+    check.integer("seed", seed, 0, 2**32 - 1)
     n_comps = check.integer("n_comps", n_comps, 1, max(adata.n_obs - 2, 1))
     check.between("min_dist", min_dist, 0, spread)
     indices, distances = neighbor_lists(adata)
@@ -117,6 +118,7 @@ def leiden(
     >>> import gpuatac as ga
     >>> ga.tl.leiden(adata, resolution=1.0)  # doctest: +SKIP
     """
+    check.integer("seed", seed, 0, 2**32 - 1)
     check.between("resolution", resolution, 0)
     check.one_of("flavor", flavor, ("auto", "igraph", "cugraph"))
     min_cluster_size = check.integer("min_cluster_size", min_cluster_size, 1)

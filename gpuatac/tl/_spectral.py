@@ -74,6 +74,7 @@ def spectral(
     >>> adata.obsm["X_spectral"].shape
     (50, 5)
     """
+    check.integer("seed", seed, 0, 2**32 - 1)
     x = selected_columns(adata, features)
     n = x.shape[0]
     n_comps = min(check.integer("n_comps", n_comps, 1), max(n - 1, 1))

@@ -144,13 +144,7 @@ def run(
         todo = list(steps.STEPS)
     else:
         adata, todo = _go_on(from_step, final, checkpoint)
-    for name in todo:
-        if name != "qc" and _too_few(adata, name):
-            continue
-        _timed(seconds, name, lambda name=name: steps.STEPS[name](adata, chosen, genome))
-        if name == "qc":
-            adata.uns[RUN] = json.dumps(asdict(chosen))
-            write_h5ad(adata, checkpoint, force=True)
+    _do_steps(adata, todo, chosen, genome, seconds=seconds, checkpoint=checkpoint)
     adata.uns[RUN] = json.dumps(asdict(chosen))
     figures = _timed(seconds, "figures", lambda: draw_figures(adata, folder / "figures", chosen, checkpoint=checkpoint))
     report = summary.report_of(
@@ -169,6 +163,25 @@ def run(
     text = summary.write(report, folder, label)
     logger.info("wrote %s", final)
     return Result(final, text, figures, adata, report)
+
+
+def _do_steps(
+    adata: AnnData, todo: list[str], options: RunOptions, genome: Genome, *, seconds: dict[str, float], checkpoint: Path
+) -> None:
+    """Run the steps in order; after the quality measures everything needed to go on later is on disk."""
+    for name in todo:
+        if name != "qc" and _too_few(adata, name):
+            continue
+        try:
+            _timed(seconds, name, lambda name=name: steps.STEPS[name](adata, options, genome))
+        except InputError as error:
+            if not checkpoint.exists():
+                raise
+            msg = f"{name}: {error} The import is kept: correct the options and go on with from_step='cells' (--from cells)."
+            raise InputError(msg) from error
+        if name == "qc":
+            adata.uns[RUN] = json.dumps(asdict(options))
+            write_h5ad(adata, checkpoint, force=True)
 
 
 def _timed(seconds: dict[str, float], name: str, work: Any) -> Any:

@@ -67,12 +67,17 @@ def features(adata: AnnData, options: RunOptions, genome: Genome) -> None:
         method=options.feature_method,  # type: ignore[arg-type]
         blacklist=genome.blacklist if options.blacklist else None,
     )
+    _set_aside_lonely(adata, "workflow.features")
+
+
+def _set_aside_lonely(adata: AnnData, step: str) -> None:
+    """Remove cells that have no selected tile in common with another cell: they have no place in the graph."""
     x = selected_columns(adata, slots.SELECTED)
     bk = backend_of(x)
     shared = (document_frequency(bk, x) > 1).astype(np.float64)
-    alone = bk.to_host((x @ shared) <= 0)
-    if alone.any():
-        remove_cells(adata, "workflow.features", {"no selected tile in common with another cell": alone}, inplace=True)
+    lonely = bk.to_host((x @ shared) <= 0)
+    if lonely.any():
+        remove_cells(adata, step, {"no selected tile in common with another cell": lonely}, inplace=True)
 
 
 def doublets(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
@@ -86,6 +91,7 @@ def doublets(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
     pp.scrublet(adata, expected_doublet_rate=options.expected_doublet_rate, seed=options.seed)
     if options.doublets == "remove":
         pp.filter_doublets(adata)
+        _set_aside_lonely(adata, "workflow.doublets")
 
 
 def spectral(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
