@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import scipy.sparse as sp
+
 from gpuatac import slots
 from gpuatac.backend import backend_of, is_device_array, resolve
 
@@ -23,7 +25,10 @@ def _moved(array: Any, bk: Any) -> Any:
 
 def _move(adata: AnnData, bk: Any) -> None:
     if adata.X is not None:
-        adata.X = _moved(adata.X, bk)
+        x = adata.X
+        if bk.name == "gpu" and not is_device_array(x) and not hasattr(x, "indptr"):
+            x = sp.csr_matrix(x)  # verbs compute on CSR
+        adata.X = _moved(x, bk)
     for key in (slots.X_SPECTRAL, slots.X_UMAP, slots.X_HARMONY):
         if key in adata.obsm:
             adata.obsm[key] = _moved(adata.obsm[key], bk)

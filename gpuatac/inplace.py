@@ -34,6 +34,7 @@ def set_matrix(adata: AnnData, x: Any, var: pd.DataFrame) -> None:
 def keep_cells(adata: AnnData, mask: np.ndarray) -> None:
     """Keep the rows of ``mask`` (bool) in place."""
     rows = np.flatnonzero(mask)
+    raw = None if adata.raw is None else adata.raw.to_adata()[rows].copy()
     layers = {key: value[rows] for key, value in adata.layers.items() if key is not None}  # anndata 0.13: None is X
     pairs = {key: value[rows][:, rows] for key, value in adata.obsp.items()}
     rebuild(
@@ -49,3 +50,5 @@ def keep_cells(adata: AnnData, mask: np.ndarray) -> None:
     )
     for key, value in layers.items():
         adata.layers[key] = value
+    if raw is not None:
+        adata.raw = raw

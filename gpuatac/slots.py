@@ -55,6 +55,11 @@ FILTERS = "filters"  # list of JSON: cells removed by each rule
 HISTORY = "gpuatac_history"  # array of JSON: one record for each verb
 
 
+def of_embedding(slot: str, key: str) -> str:
+    """The uns slot that belongs to embedding ``key``: the plain name for "X_spectral", with the key for others."""
+    return slot if key == X_SPECTRAL else f"{slot}:{key}"
+
+
 def obs_of(adata: AnnData, key: str, *, writer: str) -> np.ndarray:
     """``adata.obs[key]`` as an array; ``writer`` names the verb that should have written it."""
     if key not in adata.obs:

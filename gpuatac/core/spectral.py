@@ -96,8 +96,13 @@ def laplacian_eigs(
     The n_cells x n_cells similarity is never formed: each step is two sparse products, O(nnz). Pairs with
     eigenvalue <= 0 are left out. ``which="LM"`` takes the k largest in magnitude before that, as SnapATAC2 does.
     """
-    n = x.shape[0]
-    graph = cosine_graph(bk, x, idf(bk, x))
+    return leading_pairs(bk, cosine_graph(bk, x, idf(bk, x)), x.shape[0], k, seed=seed, which=which, v0=v0)
+
+
+def leading_pairs(
+    bk: Backend, graph: CosineGraph, n: int, k: int, *, seed: int, which: Literal["LA", "LM"] = "LA", v0: Any = None
+) -> Embedding:
+    """The positive ones of the leading k eigenpairs of ``graph``."""
     start = bk.asarray(np.random.default_rng(seed).standard_normal(n) if v0 is None else v0)
     values, vectors = bk.linalg.eigsh_la(graph.product, n, k, v0=start, which=which, tol=TOLERANCE)
     kept = values > 0

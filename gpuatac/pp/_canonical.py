@@ -20,11 +20,13 @@ def canonical_matrix(adata: AnnData) -> Any:
 
     CSC, dense and int64-indexed matrices are converted here once, instead of slowly in every product.
     """
+    if adata.is_view:
+        adata._init_as_actual(adata.copy())
     x = slots.matrix_of(adata)
     if is_device_array(x):
         return canonical(x)
-    if getattr(x, "isbacked", False) or type(x).__module__.startswith("anndata"):
-        x = x.to_memory()
+    if adata.isbacked:
+        x = x.to_memory() if hasattr(x, "to_memory") else x[:]
     return canonical(x if sp.issparse(x) and x.format == "csr" else sp.csr_matrix(x))
 
 
@@ -35,6 +37,9 @@ def canonical(x: Any) -> Any:
     if not lowest >= 0:
         msg = "X holds negative numbers or NaN; counts must be 0 or more: pass raw counts, not a scaled or imputed matrix."
         raise InputError(msg)
+    if values.dtype.kind in "bui" and values.dtype.itemsize < 4:
+        x = x.astype(np.int32)  # sums of bool and uint8 would wrap
+        values = x.data
     clean = x.has_canonical_format and not bool((values == 0).any())
     if not clean:
         x = x.copy()

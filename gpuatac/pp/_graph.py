@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from gpuatac import check, slots
 from gpuatac.backend import as_host, backend_of
@@ -28,8 +29,9 @@ def neighbor_space(
     points = slots.obsm_of(adata, use_rep, writer="tl.spectral")
     bk = backend_of(points)
     k = points.shape[1]
-    spectral = use_rep == slots.X_SPECTRAL and slots.SPECTRAL_EIGENVALUE in adata.uns
-    values = np.asarray(adata.uns[slots.SPECTRAL_EIGENVALUE], np.float64) if spectral else np.ones(k)
+    eigenvalues = slots.of_embedding(slots.SPECTRAL_EIGENVALUE, use_rep)
+    spectral = eigenvalues in adata.uns
+    values = np.asarray(adata.uns[eigenvalues], np.float64) if spectral else np.ones(k)
     if spectral and values.size != k:
         msg = f"obsm[{use_rep!r}] has {k} columns and uns has {values.size} eigenvalues; call tl.spectral again."
         raise InputError(msg)
@@ -45,7 +47,9 @@ def neighbor_space(
     weights = np.zeros(k)
     weights[dims] = neighbors.component_weights(values[dims], dims.size, shrink=shrink and spectral)
     if drop_depth and spectral:
-        correlation = np.asarray(adata.uns[slots.SPECTRAL]["depth_correlation"], np.float64)
+        correlation = np.asarray(
+            adata.uns[slots.of_embedding(slots.SPECTRAL, use_rep)]["depth_correlation"], np.float64
+        )
         kept = ~neighbors.follows_depth(values, correlation)
         if (weights * kept).any():
             weights *= kept
@@ -208,6 +212,10 @@ def harmony(
     >>> ga.pp.harmony(adata, batch="sample")  # doctest: +SKIP
     """
     check.integer("seed", seed, 0, 2**32 - 1)
+    missing = int(pd.isna(adata.obs[batch]).sum()) if batch in adata.obs else 0
+    if missing:
+        msg = f"{missing} of {adata.n_obs} cells have no obs[{batch!r}]; give every cell a batch or remove them."
+        raise InputError(msg)
     labels = slots.obs_of(adata, batch, writer="pp.import_fragments with several files").astype(str)
     if np.unique(labels).size < 2:
         msg = f"obs[{batch!r}] holds one batch, {str(labels[0])!r}; harmony needs two or more: leave the step out."

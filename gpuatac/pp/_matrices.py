@@ -78,8 +78,8 @@ def add_tile_matrix(
     bin_size = check.integer("bin_size", bin_size, 1, 2**31 - 1)
     check.one_of("counting_strategy", counting_strategy, STRATEGIES)
     genome = genome_of(adata)
-    excluded = set(exclude_chroms or ())
-    codes = [i for i, name in enumerate(genome.names) if name not in excluded]
+    excluded = _excluded_codes(exclude_chroms, genome)
+    codes = [i for i in range(len(genome.names)) if i not in excluded]
     if not codes:
         msg = (
             f"exclude_chroms leaves none of the {len(genome.names)} chromosomes of genome {genome.name}; "
@@ -96,6 +96,20 @@ def add_tile_matrix(
 
     x = ask.matrix(adata, question, n_tiles)
     return _deliver(adata, x, _tile_var(genome, codes, bin_size), inplace=inplace)
+
+
+def _excluded_codes(names: Collection[str] | str | None, genome: Genome) -> set[int]:
+    """Codes of the chromosomes named, in any spelling; a name that is neither in the genome nor a default raises."""
+    given = [names] if isinstance(names, str) else list(names or ())
+    given = [name.strip() for name in given]
+    unknown = [name for name in given if name not in genome.code and name not in EXCLUDED]
+    if unknown:
+        msg = (
+            f"exclude_chroms names {', '.join(map(repr, unknown))}, which genome {genome.name} lacks; allowed: "
+            f"{', '.join(genome.names[:30])}."
+        )
+        raise InputError(msg)
+    return {genome.code[name] for name in given if name in genome.code}
 
 
 def _tile_var(genome: Genome, codes: list[int], bin_size: int) -> pd.DataFrame:

@@ -98,7 +98,7 @@ def leiden(
     resolution
         Higher gives more clusters.
     n_iterations
-        Iterations; -1 goes on until nothing changes.
+        Iterations; -1 goes on until nothing changes. igraph only: cuGraph always goes on.
     use_weights
         Use the edge weights; otherwise every edge weighs 1.
     min_cluster_size

@@ -56,7 +56,7 @@ def spectral(
     seed
         For the solver's start and for the landmarks.
     key_added
-        Name of the embedding in obsm.
+        Name of the embedding in obsm; with another name than "X_spectral" the two uns slots get ":" and the name.
 
     Raises
     ------
@@ -96,5 +96,8 @@ def spectral(
             "spectral: components left out of neighbours (they follow depth, or are the trivial first): %s", left
         )
     adata.obsm[key_added] = (found.vectors * found.values**0.5).astype(np.float32)
-    adata.uns[slots.SPECTRAL_EIGENVALUE] = values
-    adata.uns[slots.SPECTRAL] = {"depth_correlation": correlation, "used": used}
+    adata.uns[slots.of_embedding(slots.SPECTRAL_EIGENVALUE, key_added)] = values
+    adata.uns[slots.of_embedding(slots.SPECTRAL, key_added)] = {"depth_correlation": correlation, "used": used}
+    if key_added == slots.X_SPECTRAL and slots.X_HARMONY in adata.obsm:
+        del adata.obsm[slots.X_HARMONY]  # the correction of an embedding that is no more
+        logger.info("spectral: obsm[%r] of the embedding before was removed", slots.X_HARMONY)

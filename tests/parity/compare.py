@@ -186,7 +186,7 @@ def compare_doublets(tag, peer, adata, table) -> None:
     n = adata.n_obs
     pairs = oracles.simulated_pairs(n)
     kept = int(peer["scrublet_n_comps_kept"])
-    ga.pp.scrublet(adata, features="of_peer", sim_pairs=pairs)
+    ga.pp.scrublet(adata, features="of_peer", sim_pairs=pairs, simulation="joint")
     ours, theirs = adata.obs["doublet_score"].to_numpy(), peer["doublet_score"]
     x = sp.csr_matrix(adata.X)[:, peer["selected"]].astype(float)
     low, high = attainable_scores(sp.vstack([x, x[pairs[:, 0]] + x[pairs[:, 1]]]).tocsr(), n, kept)

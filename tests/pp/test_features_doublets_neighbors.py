@@ -188,7 +188,7 @@ def test_scores_from_given_pairs_equal_the_oracle(kind):
     pairs = every[np.random.default_rng(4).choice(len(every), 180, replace=False)]
     adata = make(table, kind)
     # 5 components: all of large positive eigenvalue, so that LM and LA choose the same
-    ga.pp.scrublet(adata, features=None, sim_pairs=pairs, n_comps=5, expected_doublet_rate=0.06)
+    ga.pp.scrublet(adata, features=None, sim_pairs=pairs, n_comps=5, expected_doublet_rate=0.06, simulation="joint")
     expected, simulated = oracles.scrublet(table, pairs, n_comps=5, expected_doublet_rate=0.06)
     np.testing.assert_allclose(adata.obs["doublet_score"], expected, atol=1e-12)
     (report,) = adata.uns["scrublet"]["samples"].values()
@@ -488,3 +488,67 @@ def test_verbs_are_recorded_in_order_with_their_device():
     assert found[1]["parameters"]["sim_pairs"] == "ndarray (180, 2)"
     assert found[3]["parameters"]["n_neighbors"] == 9
     assert {r["device"] for r in found} == {"cpu"}
+
+
+# ------------------------------------------------------------------------------- state that must not go stale
+def test_a_new_embedding_removes_the_batch_correction_of_the_old_one():
+    table, _ = planted()
+    adata = make(table)
+    adata.obs["batch"] = np.where(np.arange(adata.n_obs) % 2, "a", "b")
+    ga.tl.spectral(adata, features=None, n_comps=5)
+    ga.pp.harmony(adata, batch="batch")
+    ga.tl.spectral(adata, features=None, n_comps=6)
+    assert "X_spectral_harmony" not in adata.obsm
+    ga.pp.knn(adata)
+    assert adata.uns["neighbors"]["params"]["use_rep"] == "X_spectral"
+
+
+def test_cells_without_a_batch_are_refused_by_harmony():
+    table, _ = planted()
+    adata = make(table)
+    adata.obs["batch"] = ["a", "b", None] + ["a"] * (adata.n_obs - 3)
+    ga.tl.spectral(adata, features=None, n_comps=5)
+    with pytest.raises(InputError, match=r"1 of \d+ cells have no obs\['batch'\]; give every cell a batch"):
+        ga.pp.harmony(adata, batch="batch")
+
+
+def test_an_embedding_of_another_name_keeps_eigenvalues_of_its_own():
+    table, _ = planted()
+    adata = make(table)
+    ga.tl.spectral(adata, features=None, n_comps=6)
+    before = adata.uns["spectral_eigenvalue"].copy()
+    ga.tl.spectral(adata, features=np.arange(adata.n_vars) % 2 == 0, n_comps=6, key_added="X_half")
+    np.testing.assert_array_equal(adata.uns["spectral_eigenvalue"], before)
+    assert not np.allclose(adata.uns["spectral_eigenvalue:X_half"], before)
+    ga.pp.knn(adata, use_rep="X_half")
+    assert 0 not in adata.uns["neighbors"]["components"]  # the trivial first component is left out there, too
+
+
+def test_verbs_work_on_a_view_and_leave_the_parent_alone():
+    table, _ = planted()
+    adata = make(table)
+    view = adata[: adata.n_obs // 2]
+    ga.pp.select_features(view, n_features=50)
+    ga.tl.spectral(view, n_comps=4)
+    assert view.obsm["X_spectral"].shape[0] == adata.n_obs // 2
+    assert "selected" not in adata.var
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+def test_doublets_of_small_integers_do_not_wrap(dtype):
+    table, _ = planted()
+    table = table.astype(bool) if dtype is bool else table * 200 // max(table.max(), 1)
+    small, wide = make(table.astype(dtype)), make(table.astype(np.float64))
+    for adata in (small, wide):
+        ga.pp.scrublet(adata, features=None, n_comps=5, simulation="joint")
+    np.testing.assert_allclose(small.obs["doublet_score"], wide.obs["doublet_score"], atol=1e-12)
+
+
+def test_removing_cells_keeps_raw():
+    table, _ = planted()
+    adata = make(table)
+    adata.raw = adata.copy()
+    adata.obs["doublet_probability"] = np.arange(adata.n_obs) / adata.n_obs
+    ga.pp.filter_doublets(adata)
+    assert adata.raw.shape[0] == adata.n_obs
+    np.testing.assert_array_equal(adata.raw[:, :3].X.toarray(), adata.X[:, :3].toarray())
