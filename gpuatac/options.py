@@ -6,58 +6,74 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 
-def _opt(default: Any, text: str, **meta: Any) -> Any:
-    return field(default=default, metadata={"help": text, **meta})
+def _opt(default: Any, step: str, text: str, **meta: Any) -> Any:
+    """A field; ``step`` is the first step of the main job that uses it."""
+    return field(default=default, metadata={"help": text, "step": step, **meta})
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """Options of ``gpuatac.run`` and ``gpuatac run``; one set of defaults for every data set."""
 
-    genome: str | None = _opt(None, "hg38, hg19, mm10, mm39, or a chrom.sizes, .fai or FASTA file; required")
+    genome: str | None = _opt(None, "import", "hg38, hg19, mm10, mm39, or a chrom.sizes, .fai or FASTA file; required")
     genes: str | None = _opt(
-        None, "GTF, GFF3, genePred or BED of transcripts; without it no TSS and gene steps", path=True
+        None, "qc", "GTF, GFF3, genePred or BED of transcripts; without it no TSS and gene steps", path=True
     )
     blacklist: str | None = _opt(
-        None, "BED of regions whose tiles are never selected and whose share is measured", path=True
+        None, "qc", "BED of regions whose tiles are never selected and whose share is measured", path=True
     )
-    contigs: str = _opt("main", "chromosomes to keep: main (numbered, X, Y, M) or all", choices=("main", "all"))
-    whitelist: str | None = _opt(None, "file of barcodes to keep, one a line", path=True)
+    contigs: str = _opt(
+        "main", "import", "chromosomes to keep: main (numbered, X, Y, M) or all", choices=("main", "all")
+    )
+    whitelist: str | None = _opt(None, "import", "file of barcodes to keep, one a line", path=True)
     call_cells: str = _opt(
-        "none", "tell cells from empty droplets: none, knee or ordmag", choices=("none", "knee", "ordmag")
+        "none", "cells", "tell cells from empty droplets: none, knee or ordmag", choices=("none", "knee", "ordmag")
     )
-    min_fragments: int = _opt(1000, "fewest fragments of a cell, outside the mitochondrial chromosome")
-    max_fragments: int | None = _opt(None, "most fragments of a cell")
-    min_tsse: float = _opt(5.0, "lowest TSS enrichment of a cell (needs --genes)")
-    max_frac_mito: float | None = _opt(None, "highest mitochondrial share of a cell's fragments")
-    max_nucleosome_signal: float | None = _opt(None, "highest ratio of 147-293 bp fragments to shorter ones")
+    min_fragments: int = _opt(1000, "cells", "fewest fragments of a cell, outside the mitochondrial chromosome")
+    max_fragments: int | None = _opt(None, "cells", "most fragments of a cell")
+    min_tsse: float = _opt(5.0, "cells", "lowest TSS enrichment of a cell (needs --genes)")
+    max_frac_mito: float | None = _opt(None, "cells", "highest mitochondrial share of a cell's fragments")
+    max_nucleosome_signal: float | None = _opt(None, "cells", "highest ratio of 147-293 bp fragments to shorter ones")
     max_blacklist_fraction: float | None = _opt(
-        None, "highest share of fragments in blacklisted regions (needs --blacklist)"
+        None, "cells", "highest share of fragments in blacklisted regions (needs --blacklist)"
     )
-    bin_size: int = _opt(2000, "tile width in bp")
+    bin_size: int = _opt(2000, "tiles", "tile width in bp")
     counting_strategy: str = _opt(
-        "paired-insertion", "what a fragment adds to a tile", choices=("paired-insertion", "insertion", "fragment")
+        "paired-insertion",
+        "tiles",
+        "what a fragment adds to a tile",
+        choices=("paired-insertion", "insertion", "fragment"),
     )
-    exclude_chroms: str = _opt("chrM,chrMT,M,MT,chrY,Y", "chromosomes without tiles, separated by commas")
-    n_features: int = _opt(500_000, "tiles to embed with, at most")
-    feature_method: str = _opt("count", "how tiles are ranked: count or variability", choices=("count", "variability"))
-    doublets: str = _opt("remove", "doublets by scrublet: remove, label or skip", choices=("remove", "label", "skip"))
-    expected_doublet_rate: float = _opt(0.1, "expected share of doublets")
-    n_comps: int = _opt(30, "spectral components, at most")
-    sample_size: int | None = _opt(None, "landmark cells for the Nystrom embedding of very many cells; unset: exact")
+    exclude_chroms: str = _opt("chrM,chrMT,M,MT,chrY,Y", "tiles", "chromosomes without tiles, separated by commas")
+    n_features: int = _opt(500_000, "features", "tiles to embed with, at most")
+    feature_method: str = _opt(
+        "count", "features", "how tiles are ranked: count or variability", choices=("count", "variability")
+    )
+    lower_quantile: float = _opt(0.005, "features", "share of the rarest tiles that are never selected")
+    upper_quantile: float = _opt(0.005, "features", "share of the most common tiles that are never selected")
+    doublets: str = _opt(
+        "remove", "doublets", "doublets by scrublet: remove, label or skip", choices=("remove", "label", "skip")
+    )
+    expected_doublet_rate: float = _opt(0.1, "doublets", "expected share of doublets")
+    n_comps: int = _opt(30, "spectral", "spectral components, at most")
+    sample_size: int | None = _opt(
+        None, "spectral", "landmark cells for the Nystrom embedding of very many cells; unset: exact"
+    )
     keep_depth_components: bool = _opt(
-        default=False, text="cluster also on components that follow sequencing depth (|r| >= 0.9)"
+        default=False, step="knn", text="cluster also on components that follow sequencing depth (|r| >= 0.9)"
     )
-    batch_correction: str = _opt("none", "of several samples: none or harmony", choices=("none", "harmony"))
-    n_neighbors: int | None = _opt(None, "neighbours of each cell; unset: round(1.75 sqrt(cells)) within 5 and 50")
-    min_dist: float = _opt(0.3, "UMAP's min_dist")
-    resolution: float = _opt(1.0, "Leiden resolution")
+    batch_correction: str = _opt("none", "knn", "of several samples: none or harmony", choices=("none", "harmony"))
+    n_neighbors: int | None = _opt(
+        None, "knn", "neighbours of each cell; unset: round(1.75 sqrt(cells)) within 5 and 50"
+    )
+    min_dist: float = _opt(0.3, "umap", "UMAP's min_dist")
+    resolution: float = _opt(1.0, "leiden", "Leiden resolution")
     leiden_flavor: str = _opt(
-        "auto", "auto, igraph (deterministic) or cugraph (GPU)", choices=("auto", "igraph", "cugraph")
+        "auto", "leiden", "auto, igraph (deterministic) or cugraph (GPU)", choices=("auto", "igraph", "cugraph")
     )
-    gene_upstream: int = _opt(2000, "bp upstream of a gene that count towards its activity")
-    seed: int = _opt(0, "seed of everything random")
-    figure_format: str = _opt("png", "png, pdf or svg", choices=("png", "pdf", "svg"))
+    gene_upstream: int = _opt(2000, "genes", "bp upstream of a gene that count towards its activity")
+    seed: int = _opt(0, "doublets", "seed of everything random")
+    figure_format: str = _opt("png", "figures", "png, pdf or svg", choices=("png", "pdf", "svg"))
 
     @property
     def min_num_fragments(self) -> int:

@@ -86,14 +86,17 @@ def history(adata: AnnData) -> list[dict[str, Any]]:
 
 
 def device_of(adata: AnnData) -> str:
-    """ "gpu" when X or the fragments lie on a GPU, else "cpu"."""
-    from gpuatac.backend import is_device_array
+    """ "gpu" or "cpu": where X lies; without X the embeddings and graphs; without those the fragments."""
+    from gpuatac.backend import gpu_problem, is_device_array
 
-    if adata.X is not None and is_device_array(adata.X):
-        return "gpu"
+    if adata.X is not None and adata.n_vars:
+        return "gpu" if is_device_array(adata.X) else "cpu"
+    arrays = [*adata.obsm.values(), *adata.obsp.values()]
+    if arrays:
+        return "gpu" if any(map(is_device_array, arrays)) else "cpu"
     if slots.FRAGMENTS in adata.uns:
         held = [json.loads(str(r))["device"] for r in np.atleast_1d(adata.uns[slots.FRAGMENTS]["samples"])]
-        return "gpu" if "gpu" in held else "cpu"
+        return "gpu" if "gpu" in held and gpu_problem() is None else "cpu"  # read where there is no GPU: see io.attach
     return "cpu"
 
 

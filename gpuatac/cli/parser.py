@@ -62,9 +62,14 @@ def _run(commands_: Any) -> None:
         choices=RESTARTS,
         metavar="STEP",
         help=f"go on from a step of an earlier run in DIR without importing again: {', '.join(RESTARTS)}; options "
-        "that are not given keep that run's values",
+        "that are not given keep that run's values, those of earlier steps cannot change (tiles, features and doublets start "
+        "at cells)",
     )
-    sub.add_argument("--truth", metavar="TSV", help="table with barcode and cell_type (and is_doublet) to compare with")
+    sub.add_argument(
+        "--truth",
+        metavar="TSV",
+        help="table with barcode (or sample#barcode) and cell_type, if known is_doublet, to compare with",
+    )
     group = sub.add_argument_group("options of the analysis")
     for f in fields(RunOptions):
         shown = "unset" if f.default is None else "off" if f.default is False else f.default

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,49 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 FEWEST_FOR_DOUBLETS = 30
 FEWEST_FOR_EMBEDDING = 5
+FEWEST = {"features": 2, "doublets": 2, **dict.fromkeys(("spectral", "knn", "umap", "leiden"), FEWEST_FOR_EMBEDDING)}
+SKIPPED = "skipped_steps"  # uns: JSON of why, by step
+
+
+def skipped(adata: AnnData) -> dict[str, str]:
+    """Why each step that was left out, or done for some samples only, was."""
+    return dict(json.loads(str(adata.uns.get(SKIPPED, "{}"))))
+
+
+def skip(adata: AnnData, step: str, reason: str) -> None:
+    """Say once in the log, and in the summary, that ``step`` was left out."""
+    logger.warning("%s: skipped, %s", step, reason)
+    adata.uns[SKIPPED] = json.dumps({**skipped(adata), step: reason})
+
+
+def forget_skipped(adata: AnnData, todo: list[str]) -> None:
+    """Drop what was said of steps that are done again."""
+    kept = {step: why for step, why in skipped(adata).items() if step not in todo and step != "harmony"}
+    if "knn" not in todo and "harmony" in skipped(adata):
+        kept["harmony"] = skipped(adata)["harmony"]
+    adata.uns[SKIPPED] = json.dumps(kept)
+
+
+def too_few(adata: AnnData, step: str) -> bool:
+    """Whether a step makes no sense for so few cells (a bulk sample is one)."""
+    if adata.n_obs >= FEWEST.get(step, 0):
+        return False
+    skip(adata, step, f"it needs {FEWEST[step]} cells and there {_are(adata.n_obs)}")
+    return True
+
+
+def _are(n: int) -> str:
+    return "is 1" if n == 1 else f"are {n}"
+
+
+def settle(adata: AnnData) -> None:
+    """Forget samples that lost their last cell."""
+    if slots.SAMPLE in adata.obs:
+        adata.obs[slots.SAMPLE] = adata.obs[slots.SAMPLE].cat.remove_unused_categories()
+        here = set(adata.obs[slots.SAMPLE].cat.categories)
+        scored = adata.uns.get(slots.SCRUBLET, {}).get("samples", {})
+        for name in [name for name in scored if name not in here]:
+            del scored[name]
 
 
 def quality(adata: AnnData, options: RunOptions, genome: Genome) -> None:
@@ -65,33 +109,74 @@ def features(adata: AnnData, options: RunOptions, genome: Genome) -> None:
         adata,
         n_features=options.n_features,
         method=options.feature_method,  # type: ignore[arg-type]
+        filter_lower_quantile=options.lower_quantile,
+        filter_upper_quantile=options.upper_quantile,
         blacklist=genome.blacklist if options.blacklist else None,
     )
-    _set_aside_lonely(adata, "workflow.features")
+    _set_aside_lonely(adata, "workflow.features", options)
 
 
-def _set_aside_lonely(adata: AnnData, step: str) -> None:
+def _set_aside_lonely(adata: AnnData, step: str, options: RunOptions) -> None:
     """Remove cells that have no selected tile in common with another cell: they have no place in the graph."""
     x = selected_columns(adata, slots.SELECTED)
     bk = backend_of(x)
     shared = (document_frequency(bk, x) > 1).astype(np.float64)
     lonely = bk.to_host((x @ shared) <= 0)
+    if lonely.all():
+        raise InputError(_all_lonely(adata, options))
     if lonely.any():
         remove_cells(adata, step, {"no selected tile in common with another cell": lonely}, inplace=True)
 
 
+def _all_lonely(adata: AnnData, options: RunOptions) -> str:
+    bk = backend_of(adata.X)
+    n_shared = int(bk.to_host(document_frequency(bk, adata.X) > 1).sum())
+    if n_shared and options.upper_quantile > 0:
+        why = (
+            f"the {n_shared:,} tiles shared by cells were cut by the quantiles (the upper_quantile={options.upper_quantile:g} "
+            "most common tiles are not selected)"
+        )
+        remedy = "try upper_quantile=0 (--upper-quantile 0)"
+    else:
+        why = f"{n_shared:,} of {adata.n_vars:,} tiles are in two cells or more"
+        remedy = "make the tiles wider (--bin-size), select more (--n-features) or check the blacklist and the file"
+    return (
+        f"none of {adata.n_obs:,} cells has a selected tile in common with another cell: {why}; allowed: cells that share "
+        f"tiles; {remedy}."
+    )
+
+
 def doublets(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
-    """Score doublets sample by sample; remove or label them."""
+    """Score doublets sample by sample; remove or label them. Samples of few cells are left out."""
     if options.doublets == "skip":
         return
-    sizes = adata.obs[slots.SAMPLE].value_counts() if slots.SAMPLE in adata.obs else [adata.n_obs]
-    if min(sizes) < FEWEST_FOR_DOUBLETS:
-        logger.warning("doublets: skipped, a sample has %d cells and %d are needed", min(sizes), FEWEST_FOR_DOUBLETS)
+    named = slots.SAMPLE in adata.obs
+    sizes = {str(k): int(v) for k, v in adata.obs[slots.SAMPLE].value_counts().items()} if named else {"": adata.n_obs}
+    small = {name: n for name, n in sizes.items() if n < FEWEST_FOR_DOUBLETS}
+    if small:
+        which = ", ".join(f"sample {name} has {n}" if name else f"there {_are(n)}" for name, n in sorted(small.items()))
+        skip(adata, "doublets", f"it needs {FEWEST_FOR_DOUBLETS} cells of a sample and {which}")
+    if len(small) == len(sizes):
         return
-    pp.scrublet(adata, expected_doublet_rate=options.expected_doublet_rate, seed=options.seed)
+    rows = ~adata.obs[slots.SAMPLE].astype(str).isin(small).to_numpy() if named else np.ones(adata.n_obs, bool)
+    _score_doublets(adata, rows, options)
     if options.doublets == "remove":
         pp.filter_doublets(adata)
-        _set_aside_lonely(adata, "workflow.doublets")
+        _set_aside_lonely(adata, "workflow.doublets", options)
+
+
+def _score_doublets(adata: AnnData, rows: np.ndarray, options: RunOptions) -> None:
+    """Scrublet on the cells of ``rows``; NaN for the others."""
+    part = adata if rows.all() else adata[rows].copy()
+    pp.scrublet(part, expected_doublet_rate=options.expected_doublet_rate, seed=options.seed)
+    if part is adata:
+        return
+    for column in (slots.DOUBLET_SCORE, slots.DOUBLET_PROBABILITY):
+        values = np.full(adata.n_obs, np.nan)
+        values[rows] = part.obs[column].to_numpy()
+        adata.obs[column] = values
+    for key in (slots.SCRUBLET, slots.HISTORY):
+        adata.uns[key] = part.uns[key]
 
 
 def spectral(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
@@ -103,12 +188,13 @@ def knn(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
     """Neighbours, after batch correction where asked."""
     use_rep = slots.X_SPECTRAL
     drop_depth = not options.keep_depth_components
+    adata.obsm.pop(slots.X_HARMONY, None)
     if options.batch_correction == "harmony":
-        if slots.SAMPLE not in adata.obs:
-            msg = "batch_correction='harmony' needs several samples, got one; give more files or leave it out."
-            raise InputError(msg)
-        pp.harmony(adata, batch=slots.SAMPLE, drop_depth=drop_depth, seed=options.seed)
-        use_rep = slots.X_HARMONY
+        if slots.SAMPLE not in adata.obs or adata.obs[slots.SAMPLE].nunique() < 2:
+            skip(adata, "harmony", "it needs two samples and the cells left are of one")
+        else:
+            pp.harmony(adata, batch=slots.SAMPLE, drop_depth=drop_depth, seed=options.seed)
+            use_rep = slots.X_HARMONY
     k = options.n_neighbors
     if k is not None and k >= adata.n_obs:
         logger.warning("knn: %d neighbours asked of %d cells, %d taken", k, adata.n_obs, adata.n_obs - 1)

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from gpuatac import pp, slots
-from gpuatac.errors import FileFormatError
 from gpuatac.fragments import ReadSummary
 from gpuatac.io.atomic import replacing
+from gpuatac.io.attach import records_of
 from gpuatac.pp._cells import filter_text
+from gpuatac.workflow.steps import skipped
+from gpuatac.workflow.truth import as_lines as truth_lines
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
 
     from gpuatac.genome import Genome
     from gpuatac.options import RunOptions
+
+logger = logging.getLogger(__name__)
+MANY_DOUBLETS = 3  # times the expected rate, from which a warning is given
 
 
 def report_of(
@@ -32,7 +39,7 @@ def report_of(
     seconds: dict[str, float],
     total: float,
     from_step: str | None,
-    truth: str | Path | None,
+    truth: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The numbers of the summary."""
     from gpuatac import __version__
@@ -51,7 +58,9 @@ def report_of(
         "options": asdict(options),
         "reading": {name: {**asdict(s), "accounted": s.accounted} for name, s in pp.read_summaries(adata).items()},
         "filters": pp.filter_reports(adata),
+        "skipped": skipped(adata),
         "n_cells": adata.n_obs,
+        "cells_per_sample": _cells_per_sample(adata),
         "n_tiles": adata.n_vars,
         "median_n_fragment": float(np.median(obs[slots.N_FRAGMENT])),
         "seconds": seconds,
@@ -76,45 +85,56 @@ def report_of(
         out["clusters"] = {str(k): int(v) for k, v in obs[slots.LEIDEN].value_counts(sort=False).items()}
         out["modularity"] = float(adata.uns[slots.LEIDEN]["modularity"])
     if truth is not None:
-        out["truth"] = compare_with_truth(adata, Path(truth))
+        out["truth"] = truth
+    out = plain(out)
+    out["warnings"] = _warnings(out, options)
+    for text in out["warnings"]:
+        logger.warning("%s", text)
     return out
 
 
-def compare_with_truth(adata: AnnData, path: Path) -> dict[str, Any]:
-    """Agreement of clusters and doublet calls with a table of known cells."""
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+def _cells_per_sample(adata: AnnData) -> dict[str, int]:
+    """Cells left of each sample that was given; 0 for those the filters emptied."""
+    names = [record["sample"] for record in records_of(adata)]
+    if slots.SAMPLE not in adata.obs:
+        return {names[0]: adata.n_obs}
+    found = adata.obs[slots.SAMPLE].astype(str).value_counts()
+    return {name: int(found.get(name, 0)) for name in names}
 
-    table = pd.read_csv(path, sep="\t", dtype={"barcode": str})
-    missing = [c for c in ("barcode", "cell_type") if c not in table]
-    if missing:
-        raise FileFormatError(
-            path,
-            f"no column {missing[0]!r}",
-            "a table with barcode and cell_type, tab-separated",
-            "name the columns in the first line",
-            line=1,
+
+def _warnings(report: dict[str, Any], options: RunOptions) -> list[str]:
+    out = []
+    emptied = [name for name, n in report["cells_per_sample"].items() if not n]
+    if emptied:
+        out.append(
+            f"no cell is left of {', '.join(emptied)}: the filters emptied {'it' if len(emptied) == 1 else 'them'}"
         )
-    table = table.set_index("barcode")
-    barcodes = adata.obs[slots.BARCODE] if slots.BARCODE in adata.obs else adata.obs_names
-    known = table.reindex([str(b) for b in barcodes])
-    labelled = known["cell_type"].notna().to_numpy(copy=True)
-    if "is_cell" in known:
-        labelled &= known["is_cell"].fillna(0).to_numpy().astype(bool)
-    out: dict[str, Any] = {"n_labelled": int(labelled.sum()), "n_not_cells": int((~labelled).sum())}
-    if slots.LEIDEN in adata.obs and labelled.any():
-        types = known["cell_type"].astype(str).to_numpy()
-        clusters = adata.obs[slots.LEIDEN].astype(str).to_numpy()
-        out["n_types"] = int(np.unique(types[labelled]).size)
-        out["ari"] = float(adjusted_rand_score(types[labelled], clusters[labelled]))
-        out["nmi"] = float(normalized_mutual_info_score(types[labelled], clusters[labelled]))
-        if "is_doublet" in known:
-            single = labelled & ~known["is_doublet"].fillna(0).to_numpy().astype(bool)
-            out["ari_without_doublets"] = float(adjusted_rand_score(types[single], clusters[single]))
-    if "is_doublet" in table:
-        doublets = set(table.index[table["is_doublet"].astype(bool)])
-        out["n_true_doublets"] = len(doublets)
-        out["n_true_doublets_left"] = int(sum(str(b) in doublets for b in barcodes))
+    for name, d in report.get("doublets", {}).items() if options.doublets == "remove" else ():
+        found, expected = d["detected_doublet_rate"], d["expected_doublet_rate"]
+        if found > MANY_DOUBLETS * expected:
+            where = "" if name == "all" else f" of {name}"
+            out.append(
+                f"doublets{where}: {found:.1%} of the cells were removed, more than {MANY_DOUBLETS} times the {expected:.1%} "
+                "expected; look at the doublet scores, and go on with --from doublets --doublets label to keep them"
+            )
     return out
+
+
+def plain(value: Any) -> Any:
+    """``value`` as strict JSON takes it: NaN and infinity become None, NumPy scalars Python's own."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _shown(value: float | None, spec: str) -> str:
+    return "not defined" if value is None else format(value, spec)
 
 
 def as_text(report: dict[str, Any]) -> str:
@@ -138,16 +158,22 @@ def as_text(report: dict[str, Any]) -> str:
     lines.append(
         f"  kept: {report['n_cells']:,} cells, median {report['median_n_fragment']:,.0f} fragments"
         + (
-            f", median TSS enrichment {report['median_tsse']:.1f} (library {report['library_tsse']:.1f})"
+            f", median TSS enrichment {_shown(report['median_tsse'], '.1f')} (library {_shown(report['library_tsse'], '.1f')})"
             if "median_tsse" in report
             else ""
         )
     )
+    if len(report["cells_per_sample"]) > 1:
+        each = ", ".join(
+            f"{name} {n:,}" if n else f"{name} 0 (emptied by the filters)"
+            for name, n in report["cells_per_sample"].items()
+        )
+        lines.append(f"  of each sample: {each}")
     for name, d in report.get("doublets", {}).items():
         where = "" if name == "all" else f" of {name}"
         lines.append(
             f"  doublets{where}: {d['detected_doublet_rate']:.1%} called (expected {d['expected_doublet_rate']:.0%}), "
-            f"score threshold {d['threshold']:.3f}"
+            + ("no threshold (one mode)" if d["threshold"] is None else f"score threshold {d['threshold']:.3f}")
         )
     if report["n_tiles"]:
         selected = f", {report['n_selected_tiles']:,} selected" if "n_selected_tiles" in report else ""
@@ -163,7 +189,11 @@ def as_text(report: dict[str, Any]) -> str:
         sizes = ", ".join(f"{k}: {v:,}" for k, v in report["clusters"].items())
         lines.append(f"{len(report['clusters'])} Leiden clusters (modularity {report['modularity']:.3f}): {sizes}")
     if "truth" in report:
-        lines += ["", *_truth_lines(report["truth"])]
+        lines += ["", *truth_lines(report["truth"])]
+    if report["skipped"]:
+        lines += ["", "skipped", *(f"  {step}: {why}" for step, why in report["skipped"].items())]
+    if report["warnings"]:
+        lines += ["", *(f"warning: {text}" for text in report["warnings"])]
     steps = ", ".join(f"{k} {v:.1f}" for k, v in report["seconds"].items())
     lines += [
         "",
@@ -173,25 +203,11 @@ def as_text(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _truth_lines(t: dict[str, Any]) -> list[str]:
-    lines = [
-        f"compared with the truth: {t['n_labelled']:,} cells with a known type, {t['n_not_cells']:,} barcodes without"
-    ]
-    if "ari" in t:
-        single = f" ({t['ari_without_doublets']:.3f} without true doublets)" if "ari_without_doublets" in t else ""
-        lines.append(f"  ARI {t['ari']:.3f}{single}, NMI {t['nmi']:.3f}, {t['n_types']} true types")
-    if "n_true_doublets" in t:
-        lines.append(
-            f"  true doublets: {t['n_true_doublets']:,}, of these still among the cells: {t['n_true_doublets_left']:,}"
-        )
-    return lines
-
-
 def write(report: dict[str, Any], folder: Path, label: str) -> Path:
     """Write ``<label>.summary.txt`` and ``.json``; the path of the text."""
     text = folder / f"{label}.summary.txt"
     with replacing(text, force=True) as partial:
         partial.write_text(as_text(report))
     with replacing(folder / f"{label}.summary.json", force=True) as partial:
-        partial.write_text(json.dumps(report, indent=1, default=str))
+        partial.write_text(json.dumps(plain(report), indent=1, allow_nan=False))
     return text

@@ -118,6 +118,11 @@ def test_run_tells_its_progress_and_goes_on_from_a_step(small, tmp_path, cli):
     options = json.loads((out / "s.summary.json").read_text())["options"]
     assert (options["resolution"], options["min_fragments"], options["doublets"]) == (3.0, 100, "skip")
 
+    code, shown, told = cli("run", small.fragments, "--out", out, "--from", "leiden", "--bin-size", "500")
+    assert (code, shown) == (2, "")
+    assert "bin_size (--bin-size) was 2000 and is 500; from 'leiden' only options of that step and later" in told
+    assert "go on from 'tiles' (--from tiles), or leave the option out." in told
+
     code, shown, _ = cli("info", out / "s.h5ad")
     assert code == 0
     for text in ("s.h5ad:", "cells x", "obs: ", "leiden", "tl.leiden(resolution=3.0", "pp.import_fragments(",
@@ -163,6 +168,10 @@ def test_several_files_get_their_names(small, tmp_path, cli):
         (["--blacklist", "nowhere.bed"], "blacklist nowhere.bed does not exist; check the path."),
         (["--whitelist", "nowhere.txt"], "whitelist nowhere.txt does not exist; check the path."),
         (["--truth", "nowhere.tsv"], "nowhere.tsv does not exist; check the path."),
+        (["--truth", "."], "truth table . is a folder; allowed: a tab-separated table"),
+        (["--upper-quantile", "2"], "upper_quantile must be in [0, 1], got 2.0."),
+        (["--batch-correction", "harmony"], "needs several samples, got one"),
+        (["--leiden-flavor", "cugraph"], "needs a GPU, got device 'cpu'"),
         (["--names", "a", "b"], "2 sample names for 1 files; give one name for each file."),
         (["--names", "a/b"], "choose others"),
         (["--from", "knn"], "there is no earlier run to go on from"),

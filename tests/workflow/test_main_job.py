@@ -17,7 +17,6 @@ from gpuatac.options import RunOptions, defaults, defaults_table
 from gpuatac.workflow.steps import RESTARTS, STEPS
 
 TOY = {"chr1": 2_000_000, "chr2": 1_200_000, "chrM": 16_569}
-QUICK = {"device": "cpu", "min_fragments": 50, "min_tsse": 0, "bin_size": 1000}
 
 
 def digest(path):
@@ -30,35 +29,6 @@ def report(result):
 
 def names_in(folder):
     return sorted(p.name for p in folder.iterdir())
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """120 cells of 3 types on 3.2 Mb."""
-    return ga.simulate_fragments(
-        tmp_path_factory.mktemp("small") / "s", n_cells=120, n_types=3, fragments_per_cell=1500,
-        genome=ga.Genome("toy", TOY), n_genes=60, n_distal_peaks=500, doublet_rate=0.05, seed=2,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def options(small):
-    return {**QUICK, "genome": str(small.chrom_sizes), "genes": str(small.genes)}
-
-
-@pytest.fixture(scope="module")
-def done(small, options, tmp_path_factory):
-    """A finished run on the small sample; copied by tests that change it."""
-    out = tmp_path_factory.mktemp("done") / "out"
-    before = digest(small.fragments)
-    result = ga.run(small.fragments, out, truth=small.cells, **options)
-    assert digest(small.fragments) == before
-    return result
-
-
-@pytest.fixture
-def copied(done, tmp_path):
-    return shutil.copytree(done.h5ad.parent, tmp_path / "elsewhere")
 
 
 # ------------------------------------------------------------------------------------------ the simulated sample
