@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 FEWEST_FOR_DOUBLETS = 30
+DOUBTFUL_EXCESS = 3.0  # times the expected rate
 FEWEST_FOR_EMBEDDING = 5
 FEWEST = {"features": 2, "doublets": 2, **dict.fromkeys(("spectral", "knn", "umap", "leiden"), FEWEST_FOR_EMBEDDING)}
 SKIPPED = "skipped_steps"  # uns: JSON of why, by step
@@ -161,8 +162,29 @@ def doublets(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
     rows = ~adata.obs[slots.SAMPLE].astype(str).isin(small).to_numpy() if named else np.ones(adata.n_obs, bool)
     _score_doublets(adata, rows, options)
     if options.doublets == "remove":
+        doubtful = _doubtful_calls(adata, options)
+        if doubtful:
+            skip(adata, "removing doublets", doubtful)
+            return
         pp.filter_doublets(adata)
         _set_aside_lonely(adata, "workflow.doublets", options)
+
+
+def _doubtful_calls(adata: AnnData, options: RunOptions) -> str:
+    """Why the calls are not to be trusted, or "": the calls of a sample imply far more doublets than are expected.
+
+    Called cells over the share of simulated doublets that would be called estimates the rate of doublets; when it is
+    several times the expected rate, the two kinds do not separate and most calls are single cells.
+    """
+    limit = DOUBTFUL_EXCESS * options.expected_doublet_rate
+    for name, entry in adata.uns[slots.SCRUBLET]["samples"].items():
+        if entry["overall_doublet_rate"] > limit:
+            where = "" if name == "all" else f" of sample {name}"
+            return (
+                f"the scores{where} imply {entry['overall_doublet_rate']:.0%} doublets where "
+                f"{options.expected_doublet_rate:.0%} are expected, so singlets and doublets do not separate; they are labelled only"
+            )
+    return ""
 
 
 def _score_doublets(adata: AnnData, rows: np.ndarray, options: RunOptions) -> None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from gpuatac.options import RunOptions
 
 logger = logging.getLogger(__name__)
-MANY_DOUBLETS = 3  # times the expected rate, from which a warning is given
 
 
 def report_of(
@@ -87,7 +86,7 @@ def report_of(
     if truth is not None:
         out["truth"] = truth
     out = plain(out)
-    out["warnings"] = _warnings(out, options)
+    out["warnings"] = _warnings(out)
     for text in out["warnings"]:
         logger.warning("%s", text)
     return out
@@ -102,21 +101,13 @@ def _cells_per_sample(adata: AnnData) -> dict[str, int]:
     return {name: int(found.get(name, 0)) for name in names}
 
 
-def _warnings(report: dict[str, Any], options: RunOptions) -> list[str]:
+def _warnings(report: dict[str, Any]) -> list[str]:
     out = []
     emptied = [name for name, n in report["cells_per_sample"].items() if not n]
     if emptied:
         out.append(
             f"no cell is left of {', '.join(emptied)}: the filters emptied {'it' if len(emptied) == 1 else 'them'}"
         )
-    for name, d in report.get("doublets", {}).items() if options.doublets == "remove" else ():
-        found, expected = d["detected_doublet_rate"], d["expected_doublet_rate"]
-        if found > MANY_DOUBLETS * expected:
-            where = "" if name == "all" else f" of {name}"
-            out.append(
-                f"doublets{where}: {found:.1%} of the cells were removed, more than {MANY_DOUBLETS} times the {expected:.1%} "
-                "expected; look at the doublet scores, and go on with --from doublets --doublets label to keep them"
-            )
     return out
 
 

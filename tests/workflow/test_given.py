@@ -248,14 +248,20 @@ def test_a_threshold_that_is_not_there_is_null_and_said(done, tmp_path):
     assert stored["doublets"]["all"]["x"] == 2.0
 
 
-def test_far_more_doublets_than_expected_are_warned_of(done):
-    report = {
-        "cells_per_sample": {"s": 5},
-        "doublets": {"all": {"detected_doublet_rate": 0.31, "expected_doublet_rate": 0.1}},
-    }
-    (text,) = summary._warnings(report, ga.options.RunOptions())
-    assert text.startswith("doublets: 31.0% of the cells were removed, more than 3 times the 10.0% expected")
-    assert summary._warnings(report, ga.options.RunOptions(doublets="label")) == []
-    report["doublets"]["all"]["detected_doublet_rate"] = 0.29
-    assert summary._warnings(report, ga.options.RunOptions()) == []
-    assert "warnings" in done.report
+def test_calls_that_imply_far_more_doublets_than_expected_remove_nobody():
+    rng = np.random.default_rng(0)  # noise alone: the simulated scores have no second kind to find
+    adata = AnnData(rng.poisson(0.2, (120, 400)).astype(np.float32))
+    adata.var["selected"] = True
+    adata.uns["scrublet"] = {"samples": {"all": {"overall_doublet_rate": 0.31}}}
+    assert "imply 31% doublets where 10% are expected" in steps._doubtful_calls(adata, ga.options.RunOptions())
+    adata.uns["scrublet"]["samples"]["all"]["overall_doublet_rate"] = 0.29
+    assert not steps._doubtful_calls(adata, ga.options.RunOptions())
+    adata.uns["scrublet"]["samples"]["all"]["overall_doublet_rate"] = float("nan")
+    assert not steps._doubtful_calls(adata, ga.options.RunOptions())
+    options = ga.options.RunOptions(expected_doublet_rate=0.001)  # whatever is called is then too much
+    steps.doublets(adata, options, ga.Genome("toy", {"chr1": 1000}))
+    called = int((adata.obs["doublet_probability"] > 0.5).sum())
+    assert called
+    assert adata.n_obs == 120
+    assert "labelled only" in steps.skipped(adata)["removing doublets"]
+
