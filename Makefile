@@ -54,7 +54,7 @@ accuracy: .venv-dev/ready .venv-peer/ready
 	.venv-dev/bin/python benchmarks/accuracy.py --peer .venv-peer/bin/python --results $(RESULTS)
 
 bench: .venv-dev/ready .venv-peer/ready
-	.venv-dev/bin/python benchmarks/vs_snapatac2.py --peer .venv-peer/bin/python --results $(RESULTS)
+	.venv-dev/bin/python benchmarks/vs_snapatac2.py --peer .venv-peer/bin/python --work .bench --results $(RESULTS)
 
 # On a machine with a GPU, in an environment that has gpuatac[cuda13] and pytest: every gpu test, then the kernels.
 gpu:
@@ -62,4 +62,4 @@ gpu:
 	RESULTS=$(RESULTS) $(PYTHON) benchmarks/gpu_kernels.py
 
 clean:
-	rm -rf .venv .venv-dev .venv-contract .venv-peer demo build dist
+	rm -rf .bench .venv .venv-dev .venv-contract .venv-peer demo build dist

@@ -227,7 +227,15 @@ def test_rows_outside_say_that_the_assembly_may_be_wrong(tmp_path):
 
 @pytest.mark.parametrize(
     "data",
-    [b"# id=1\n# x\n", b"\n", b"chrX\t1\t2\tA\n", gzip.compress(b"", mtime=0), gzip.compress(b"#\n", mtime=0), bgzf(b""), b"#no newline"],
+    [
+        b"# id=1\n# x\n",
+        b"\n",
+        b"chrX\t1\t2\tA\n",
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"#\n", mtime=0),
+        bgzf(b""),
+        b"#no newline",
+    ],
 )
 def test_a_file_without_a_fragment_gives_an_empty_table_and_says_so(tmp_path, data):
     fragments = read(tmp_path, data)
