@@ -111,14 +111,3 @@ def matrix_of(adata: AnnData) -> Any:
         msg = "adata.X holds no matrix; call pp.add_tile_matrix first or start from a peak matrix."
         raise MissingSlotError(msg)
     return adata.X
-
-
-def features_of(adata: AnnData, features: str | np.ndarray | None) -> Any:
-    """The columns of ``adata.X`` that ``features`` selects, as CSR on X's device."""
-    x = matrix_of(adata)
-    mask = mask_of(adata, features)
-    if mask is None or mask.all():
-        return x
-    if type(x).__module__.partition(".")[0] in ("cupy", "cupyx"):
-        return x[:, mask.nonzero()[0]]
-    return x[:, mask]

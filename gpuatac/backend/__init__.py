@@ -58,8 +58,8 @@ def resolve(device: Device = "auto") -> Backend:
 
 
 def is_device_array(array: Any) -> bool:
-    """Whether ``array`` is a CuPy array or CuPy sparse matrix, found without importing CuPy."""
-    return type(array).__module__.partition(".")[0] in ("cupy", "cupyx")
+    """Whether ``array`` is a CuPy array or sparse matrix, or AnnData's view of one, found without importing CuPy."""
+    return any(base.__module__.partition(".")[0] in ("cupy", "cupyx") for base in type(array).__mro__)
 
 
 def backend_of(*arrays: Any) -> Backend:

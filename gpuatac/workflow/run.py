@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpuatac import check, pp
+from gpuatac import check, pp, progress
 from gpuatac.backend import resolve
 from gpuatac.errors import InputError
 from gpuatac.io.genome_files import read_genome
@@ -24,7 +24,7 @@ from gpuatac.workflow.going_on import RUN, RUN_ID
 from gpuatac.workflow.truth import compare, read_truth
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
     from pandas import DataFrame
@@ -145,7 +145,8 @@ def run(
         places.checkpoint.unlink(missing_ok=True)  # of an earlier run, whose fragments were replaced just now
     else:
         adata = going_on.load(places, todo, bk.name)
-    _do_steps(adata, todo, chosen, genome, seconds=seconds, checkpoint=places.checkpoint)
+    with progress.bar("steps", len(todo), unit="step") as done:
+        _do_steps(adata, todo, chosen, genome, seconds=seconds, checkpoint=places.checkpoint, done=done)
     adata.uns[RUN] = json.dumps(asdict(chosen))
     figures = _timed(
         seconds, "figures", lambda: draw_figures(adata, places.figures, chosen, checkpoint=places.checkpoint)
@@ -169,7 +170,14 @@ def run(
 
 
 def _do_steps(
-    adata: AnnData, todo: list[str], options: RunOptions, genome: Genome, *, seconds: dict[str, float], checkpoint: Path
+    adata: AnnData,
+    todo: list[str],
+    options: RunOptions,
+    genome: Genome,
+    *,
+    seconds: dict[str, float],
+    checkpoint: Path,
+    done: Callable[[int], None],
 ) -> None:
     """Run the steps in order; after the quality measures everything needed to go on later is on disk."""
     for name in todo:
@@ -187,6 +195,7 @@ def _do_steps(
             adata.uns[RUN_ID] = uuid.uuid4().hex
             adata.uns[RUN] = json.dumps(asdict(options))
             write_h5ad(adata, checkpoint, force=True)
+        done(1)
 
 
 def _timed(seconds: dict[str, float], name: str, work: Any) -> Any:

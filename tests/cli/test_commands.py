@@ -283,16 +283,24 @@ def test_every_text_format_is_read_in_python_with_all_lines_accounted_for(data_d
     assert int(adata.obs["n_fragment"].sum()) <= summary.kept
 
 
-def test_real_sample_in_the_main_job(data_dir, tmp_path, cli):
-    path = data_dir / "scatac/archr_pbsmall_hg19/PBSmall.tsv.gz"
+@pytest.mark.parametrize(
+    ("file", "genome", "lines", "cells"),
+    [
+        ("archr_pbsmall_hg19/PBSmall.tsv.gz", "hg19", "29,399", 150),
+        ("pbmc500_chr22_hg38/test.fragments.tsv.gz", "hg38", "57,115", 100),
+        ("c1_39cells_hg19/c1_39cells.hg19.fragments.tsv.gz", "hg19", "357,282", 39),
+    ],
+)
+def test_real_sample_in_the_main_job(data_dir, tmp_path, cli, file, genome, lines, cells):
+    path = data_dir / "scatac" / file
+    truth = next(path.parent.glob("*labels.tsv"), None)
     code, shown, _ = cli(
-        "run", path, "--genome", "hg19", "--min-fragments", "0", "--min-tsse", "0", "--bin-size", "10000",
-        "--doublets", "skip", "--device", "cpu", "-q", "--out", tmp_path,
-        "--truth", path.with_name("labels.tsv"),
+        "run", path, "--genome", genome, "--min-fragments", "0", "--min-tsse", "0", "--doublets", "skip", "--device",
+        "cpu", "-q", "--out", tmp_path, "--names", "s", *(["--truth", truth] if truth else []),
     )  # fmt: skip
     assert code == 0
-    assert "29,399 lines read = 29,399 kept + 0 dropped" in shown
-    assert json.loads((tmp_path / "PBSmall.summary.json").read_text())["n_cells"] == 150
+    assert f"{lines} lines read = {lines} kept + 0 dropped" in shown
+    assert json.loads((tmp_path / "s.summary.json").read_text())["n_cells"] == cells
 
 
 # ------------------------------------------------------------------------------------------ the other commands
