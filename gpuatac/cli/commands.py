@@ -27,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
         **options,
     )
     print(result.summary.read_text(), end="")
-    print(f"written: {result.h5ad}, {result.summary} and {len(result.figures)} figures in {Path(args.out) / 'figures'}")
+    folder = result.h5ad.with_suffix(".figures")
+    print(f"written: {result.h5ad}, {result.summary} and {len(result.figures)} figures in {folder}")
     return 0
 
 

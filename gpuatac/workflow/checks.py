@@ -48,7 +48,7 @@ class Places:
     @property
     def figures(self) -> Path:
         """The folder of the figures."""
-        return self.folder / "figures"
+        return self.folder / f"{self.label}.figures"
 
     def outputs(self) -> list[Path]:
         """Everything a run replaces."""

@@ -62,7 +62,7 @@ def run(
 
     Writes into ``out``: ``<sample>.h5ad`` (``combined.h5ad`` for several samples), the Parquet data set
     ``<sample>.fragments`` of each sample, the checkpoint ``<sample>.qc.h5ad``, ``<sample>.summary.txt`` and ``.json``, and
-    ``figures/``. The .h5ad has obs["leiden"], obsm["X_spectral"], obsm["X_umap"], the tile matrix in X and gene activity in
+    ``<sample>.figures/``. The .h5ad has obs["leiden"], obsm["X_spectral"], obsm["X_umap"], the tile matrix in X and gene activity in
     obsm["gene_activity"]; scanpy opens it.
 
     Parameters

@@ -52,9 +52,9 @@ def test_simulated_cell_types_are_recovered(done, small):
 def test_every_output_is_there_and_nothing_half_written(done):
     folder = done.h5ad.parent
     assert names_in(folder) == [
-        "figures", "s.fragments", "s.h5ad", "s.qc.h5ad", "s.summary.json", "s.summary.txt",
+        "s.figures", "s.fragments", "s.h5ad", "s.qc.h5ad", "s.summary.json", "s.summary.txt",
     ]  # fmt: skip
-    figures = names_in(folder / "figures")
+    figures = names_in(folder / "s.figures")
     assert figures == sorted(p.name for p in done.figures)
     assert {"fragment_sizes.png", "tss_profile.png", "tsse.png", "knee.png", "spectral_eigenvalues.png",
             "umap.png", "umap_genes.png"} <= set(figures)  # fmt: skip
@@ -137,7 +137,7 @@ def test_every_step_and_the_figures_can_be_gone_on_from():
 
 @pytest.mark.parametrize("step", ["qc", "features", "spectral", "umap", "genes", "figures"])
 def test_going_on_from_a_step_gives_the_same_cells_without_importing(copied, done, small, step):
-    shutil.rmtree(copied / "figures")
+    shutil.rmtree(copied / "s.figures")
     stored = digest(copied / "s.fragments" / "_gpuatac.json")
     result = ga.run(small.fragments, copied, device="cpu", from_step=step)
     told, before = report(result), report(done)
@@ -147,7 +147,7 @@ def test_going_on_from_a_step_gives_the_same_cells_without_importing(copied, don
     assert told["n_cells"] == before["n_cells"]
     assert told["clusters"] == before["clusters"]
     assert digest(copied / "s.fragments" / "_gpuatac.json") == stored
-    assert (copied / "figures" / "umap.png").exists()
+    assert (copied / "s.figures" / "umap.png").exists()
 
 
 def test_new_options_replace_those_of_the_earlier_run(copied, small):
@@ -158,7 +158,7 @@ def test_new_options_replace_those_of_the_earlier_run(copied, small):
     assert len(told["clusters"]) > 3
     again = report(ga.run(small.fragments, copied, device="cpu", from_step="figures", figure_format="svg"))
     assert again["options"]["resolution"] == 4.0
-    assert (copied / "figures" / "umap.svg").exists()
+    assert (copied / "s.figures" / "umap.svg").exists()
 
 
 def test_filters_can_be_loosened_and_tightened_afterwards(copied, small):
@@ -202,7 +202,7 @@ def test_without_genes_the_summary_says_what_was_left_out(small, options, tmp_pa
     )
     assert "tsse" not in result.adata.obs
     assert "gene_activity" not in result.adata.obsm
-    assert not {"tsse.png", "tss_profile.png"} & set(names_in(tmp_path / "figures"))
+    assert not {"tsse.png", "tss_profile.png"} & set(names_in(tmp_path / "s.figures"))
     assert result.adata.n_obs > 100
 
 
@@ -260,7 +260,7 @@ def test_whitelist_doublets_and_depth_options_reach_their_verbs(small, options, 
     assert int(adata.X.sum()) == 2 * int(
         ga.io.open_fragments(tmp_path / "o" / "s.fragments", device="cpu").chrom_ptr[1]
     ) + 2 * count_on(tmp_path / "o" / "s.fragments", "chrM")
-    assert (tmp_path / "o" / "figures" / "umap.svg").exists()
+    assert (tmp_path / "o" / "s.figures" / "umap.svg").exists()
 
 
 def count_on(store, chrom):
@@ -301,7 +301,7 @@ def test_three_columns_run_to_a_result_of_quality_alone(tmp_path):
     assert adata.obs["n_fragment"].tolist() == [500]
     assert "leiden" not in adata.obs
     assert adata.uns["frag_size_distr"].sum() == 500
-    assert "fragment_sizes.png" in names_in(tmp_path / "o" / "figures")
+    assert "fragment_sizes.png" in names_in(tmp_path / "o" / "liver.figures")
     assert report(result)["reading"]["liver"]["kept"] == 500
 
 
