@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpuatac import __version__, check, slots
 from gpuatac.backend import get, gpu_problem
@@ -74,6 +74,11 @@ def describe_machine() -> str:
     return "\n".join(lines)
 
 
+def _length(names: Any) -> int:
+    """Number of names: of a dataset, or of the values of a nullable string array (anndata 0.13)."""
+    return len(names["values"] if "values" in getattr(names, "keys", dict)() else names)
+
+
 def describe_file(path: Path) -> str:
     """What an .h5ad holds and what was done to it, read without loading its matrices."""
     import h5py
@@ -94,7 +99,7 @@ def describe_file(path: Path) -> str:
                 "give a file written by gpuatac or AnnData",
             )
         uns = read_elem(file["uns"])
-        n_obs, n_vars = (len(file[g][file[g].attrs["_index"]]) for g in ("obs", "var"))
+        n_obs, n_vars = (_length(file[g][file[g].attrs["_index"]]) for g in ("obs", "var"))
         shown = {
             g: sorted(k for k in file[g] if k != file[g].attrs.get("_index"))
             for g in ("obs", "var", "obsm", "obsp")
