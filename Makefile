@@ -55,6 +55,7 @@ accuracy: .venv-dev/ready .venv-peer/ready
 
 bench: .venv-dev/ready .venv-peer/ready
 	.venv-dev/bin/python benchmarks/vs_snapatac2.py --peer .venv-peer/bin/python --work .bench --results $(RESULTS)
+	.venv-dev/bin/python benchmarks/doublets.py --results $(RESULTS)
 
 # On a machine with a GPU, in an environment that has gpuatac[cuda13] and pytest: every gpu test, then the kernels.
 gpu:

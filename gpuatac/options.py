@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+#: Steps of the main job after the import, in order; a run may go on from any of them.
+STEP_NAMES = ("qc", "cells", "tiles", "features", "doublets", "spectral", "knn", "umap", "leiden", "genes", "figures")
+
 
 def _opt(default: Any, step: str, text: str, **meta: Any) -> Any:
     """A field; ``step`` is the first step of the main job that uses it."""

@@ -8,9 +8,7 @@ from typing import Any
 
 from gpuatac import __version__
 from gpuatac.cli import commands
-from gpuatac.options import RunOptions
-
-RESTARTS = ("qc", "cells", "tiles", "features", "doublets", "spectral", "knn", "umap", "leiden", "genes", "figures")
+from gpuatac.options import STEP_NAMES, RunOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,9 +57,9 @@ def _run(commands_: Any) -> None:
     sub.add_argument(
         "--from",
         dest="from_step",
-        choices=RESTARTS,
+        choices=STEP_NAMES,
         metavar="STEP",
-        help=f"go on from a step of an earlier run in DIR without importing again: {', '.join(RESTARTS)}; options "
+        help=f"go on from a step of an earlier run in DIR without importing again: {', '.join(STEP_NAMES)}; options "
         "that are not given keep that run's values, those of earlier steps cannot change (tiles, features and doublets start "
         "at cells)",
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def _samples_of(adata: AnnData) -> dict[str, np.ndarray]:
+def samples_of(adata: AnnData) -> dict[str, np.ndarray]:
     """Rows of each sample; one entry "" when there is one sample."""
     if slots.SAMPLE not in adata.obs:
         return {"": np.arange(adata.n_obs)}
@@ -28,7 +28,7 @@ def _samples_of(adata: AnnData) -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(names == name) for name in dict.fromkeys(names)}
 
 
-def _remove(adata: AnnData, verb: str, rules: dict[str, np.ndarray], *, inplace: bool) -> np.ndarray | None:
+def remove_cells(adata: AnnData, verb: str, rules: dict[str, np.ndarray], *, inplace: bool) -> np.ndarray | None:
     """Drop the cells that any rule marks; record how many each marked and how many it alone removed."""
     bad = np.zeros(adata.n_obs, bool)
     report: dict[str, Any] = {"verb": verb, "before": adata.n_obs, "rules": {}}
@@ -136,7 +136,7 @@ def filter_cells(
         if bound is not None:
             values = slots.obs_of(adata, key, writer=writer).astype(np.float64)
             rules[f"{key} {sign} {bound:g}"] = ~(values >= bound if sign == "<" else values <= bound)
-    return _remove(adata, "pp.filter_cells", rules, inplace=inplace)
+    return remove_cells(adata, "pp.filter_cells", rules, inplace=inplace)
 
 
 @records("pp.filter_doublets")
@@ -180,7 +180,7 @@ def filter_doublets(
     if score_threshold is not None:
         values = slots.obs_of(adata, slots.DOUBLET_SCORE, writer="pp.scrublet")
         rules[f"{slots.DOUBLET_SCORE} > {score_threshold:g}"] = values > score_threshold
-    return _remove(adata, "pp.filter_doublets", rules, inplace=inplace)
+    return remove_cells(adata, "pp.filter_doublets", rules, inplace=inplace)
 
 
 @records("pp.call_cells")
@@ -230,7 +230,7 @@ def call_cells(
     counts = slots.obs_of(adata, slots.N_FRAGMENT, writer="pp.import_fragments").astype(np.int64)
     is_cell = np.zeros(adata.n_obs, bool)
     calls = {}
-    for name, rows in _samples_of(adata).items():
+    for name, rows in samples_of(adata).items():
         of_sample = counts[rows]
         call = (
             qc.knee(of_sample, lower=lower)
@@ -254,4 +254,4 @@ def call_cells(
     if not inplace:
         return is_cell
     adata.uns[slots.CELL_CALLS] = calls
-    return _remove(adata, "pp.call_cells", {f"below the {method} threshold": ~is_cell}, inplace=True)
+    return remove_cells(adata, "pp.call_cells", {f"below the {method} threshold": ~is_cell}, inplace=True)

@@ -12,8 +12,9 @@ from gpuatac import metrics, pp, slots, tl
 from gpuatac.backend import backend_of
 from gpuatac.core.spectral import document_frequency
 from gpuatac.errors import InputError
+from gpuatac.options import STEP_NAMES
 from gpuatac.pp._canonical import selected_columns
-from gpuatac.pp._cells import _remove as remove_cells
+from gpuatac.pp._cells import remove_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -263,4 +264,4 @@ STEPS: dict[str, Callable[[AnnData, Any, Genome], None]] = {
 #: Steps that remove cells or need the tiles of cells since removed: going on from them starts at the quality measures.
 FROM_QUALITY = ("cells", "tiles", "features", "doublets")
 #: What may follow ``--from``.
-RESTARTS = (*STEPS, "figures")
+RESTARTS = STEP_NAMES

@@ -130,7 +130,7 @@ def test_force_replaces_the_output_and_the_same_seed_gives_the_same_result(copie
 
 def test_every_step_and_the_figures_can_be_gone_on_from():
     assert (*STEPS, "figures") == RESTARTS
-    from gpuatac.cli.parser import RESTARTS as FROM_THE_PARSER
+    from gpuatac.cli.parser import STEP_NAMES as FROM_THE_PARSER
 
     assert tuple(FROM_THE_PARSER) == RESTARTS
 
