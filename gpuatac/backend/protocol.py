@@ -65,13 +65,22 @@ class ParsedBlock:
     end: Any  # int32 (n,)
     count: Any  # int32 (n,), 1 where the column is absent or "."
     strand: Any  # int8 (n,): +1, -1, 0; zeros when there is no sixth column
-    barcode: Any  # int32 (n,): index into ``barcodes``
-    barcodes: list[bytes]  # distinct, in order of first appearance among kept rows
+    barcode: Any  # int32 (n,): number of the row's barcode, by first appearance among kept rows
+    name_text: np.ndarray  # host uint8: the distinct barcodes one after the other
+    name_ptr: np.ndarray  # host int64 (n_names + 1,): where each of them begins
+    rows: np.ndarray  # host int64 (n_names,): kept rows of each barcode
+    copies: np.ndarray  # host int64 (n_names,): the sum of their counts
     dropped: np.ndarray  # host int64 (LAST_DROP + 1,): lines by status
     unknown_chroms: dict[bytes, int] = field(default_factory=dict)
     error_line: int = -1  # 0-based line within the block of the first error, -1 for none
     error_code: int = 0
     has_strand: bool = False  # a kept row had a sixth column
+
+    @property
+    def barcodes(self) -> list[bytes]:
+        """The distinct barcodes."""
+        raw, ptr = self.name_text.tobytes(), self.name_ptr.tolist()
+        return [raw[a:b] for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
 
 
 class Parsing(Protocol):

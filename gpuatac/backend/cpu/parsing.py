@@ -384,6 +384,26 @@ def _parse(text, n_lines, names, name_ptr, codes, sizes, bulk):  # type: ignore[
     )
 
 
+@nb.njit(cache=True, nogil=True)
+def _gather_names(text, at, length):  # type: ignore[no-untyped-def]
+    ptr = np.zeros(at.size + 1, np.int64)
+    for k in range(at.size):
+        ptr[k + 1] = ptr[k] + length[k]
+    out = np.empty(ptr[-1], np.uint8)
+    for k in range(at.size):
+        out[ptr[k] : ptr[k + 1]] = text[at[k] : at[k] + length[k]]
+    return out, ptr
+
+
+@nb.njit(cache=True, nogil=True)
+def _tally(barcode, count, n, n_names):  # type: ignore[no-untyped-def]
+    rows, copies = np.zeros(n_names, np.int64), np.zeros(n_names, np.int64)
+    for i in range(n):
+        rows[barcode[i]] += 1
+        copies[barcode[i]] += count[i]
+    return rows, copies
+
+
 class Parsing:
     """The CPU side of ``protocol.Parsing``."""
 
@@ -414,8 +434,12 @@ class Parsing:
             error_code,
             has_strand,
         ) = _parse(text, n_lines, names, name_ptr, chrom_codes.astype(np.int32), sizes.astype(np.int64), bulk)
-        raw = text.tobytes() if known_at.size > 4096 else memoryview(text)
-        barcodes = [bytes(raw[a : a + m]) for a, m in zip(known_at.tolist(), known_len.tolist(), strict=True)]
+        if bulk:
+            name_text = np.frombuffer(b"bulk" if n else b"", np.uint8)
+            name_ptr = np.array([0, 4] if n else [0], np.int64)
+        else:
+            name_text, name_ptr = _gather_names(text, known_at, known_len)
+        rows, copies = _tally(barcode, count, n, name_ptr.size - 1)
         unknown = {
             text[a : a + m].tobytes(): int(k)
             for a, m, k in zip(unknown_at.tolist(), unknown_len.tolist(), unknown_n.tolist(), strict=False)
@@ -430,7 +454,10 @@ class Parsing:
             count=count[:n],
             strand=strand[:n],
             barcode=barcode[:n],
-            barcodes=[b"bulk"] if bulk and n else barcodes,
+            name_text=name_text,
+            name_ptr=name_ptr,
+            rows=rows,
+            copies=copies,
             dropped=dropped,
             unknown_chroms=unknown,
             error_line=error_line,

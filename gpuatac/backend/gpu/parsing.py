@@ -28,6 +28,11 @@ def hash_bytes(name: bytes) -> int:
     return h ^ (h >> 32)
 
 
+def named(names: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Names as ``ParsedBlock`` holds them."""
+    return np.frombuffer(b"".join(names), np.uint8), np.cumsum([0, *map(len, names)], dtype=np.int64)
+
+
 class Parsing:
     """The GPU side of ``protocol.Parsing``.
 
@@ -73,10 +78,12 @@ class Parsing:
             if total[UNKNOWN_CHROM]:
                 unknown = self._unknown(text, xp.flatnonzero(status == UNKNOWN_CHROM), hashes, name_at, name_length)
         if bulk:
-            barcode, barcodes = xp.zeros(kept.size, np.int32), [b"bulk"] if kept.size else []
+            barcode = xp.zeros(kept.size, np.int32)
+            names = named([b"bulk"] if kept.size else [])
         else:
             barcode, first = self.distinct_names(text, kept, hashes, name_at, name_length)
-            barcodes = self._names(text, first, name_at, name_length)
+            names = self._names(text, first, name_at, name_length)
+        copies = xp.bincount(barcode, weights=count[kept], minlength=names[1].size - 1)  # exact below 2^53
         return ParsedBlock(
             n_lines=n,
             chrom=chrom[kept],
@@ -85,7 +92,10 @@ class Parsing:
             count=count[kept],
             strand=strand[kept],
             barcode=barcode,
-            barcodes=barcodes,
+            name_text=names[0],
+            name_ptr=names[1],
+            rows=np.array(xp.bincount(barcode, minlength=names[1].size - 1).tolist(), np.int64),
+            copies=np.array(copies.tolist(), np.float64).astype(np.int64),
             dropped=dropped,
             unknown_chroms=unknown,
             error_line=error_line,
@@ -147,24 +157,23 @@ class Parsing:
         number[by_appearance] = xp.arange(n_groups, dtype=np.int32)
         return number[group], first[by_appearance]
 
-    def _names(self, text: Any, item: Any, name_at: Any, name_length: Any) -> list[bytes]:
-        """The bytes of the names of the lines ``item``, on the host."""
+    def _names(self, text: Any, item: Any, name_at: Any, name_length: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The names of the lines ``item`` on the host: their bytes, and where each begins (with the end of the last)."""
         xp = self._xp
         if not item.size:
-            return []
+            return named([])
         length = name_length[item].astype(np.int64)
         stop = xp.cumsum(length)
         out = xp.empty(int(stop[-1]), np.uint8)
         self._launch("gather_names", item.size, text, name_at, name_length, item, stop - length, item.size, out)
-        raw = bytes(out.tobytes())
-        stops = stop.tolist()
-        return [raw[a:b] for a, b in zip([0, *stops[:-1]], stops, strict=True)]
+        return np.frombuffer(out.tobytes(), np.uint8), np.array([0, *stop.tolist()], np.int64)
 
     def _unknown(self, text: Any, item: Any, hashes: Any, name_at: Any, name_length: Any) -> dict[bytes, int]:
         """Lines by unknown chromosome name: the first ``MAX_UNKNOWN`` names, the rest together."""
         number, first = self.distinct_names(text, item, hashes, name_at, name_length)
         lines = self._xp.bincount(number, minlength=int(first.size)).tolist()
-        names = self._names(text, first[:MAX_UNKNOWN], name_at, name_length)
+        raw, ptr = self._names(text, first[:MAX_UNKNOWN], name_at, name_length)
+        names = [raw[a:b].tobytes() for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
         out = {name: int(n) for name, n in zip(names, lines, strict=False)}
         if len(lines) > MAX_UNKNOWN:
             out[b"(other names)"] = int(sum(lines[MAX_UNKNOWN:]))
