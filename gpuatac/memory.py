@@ -1,0 +1,93 @@
+"""How much memory gpuatac may use: one number that says when data stay on disk and how large a part is.
+
+The limit steers: fragments are loaded chromosome by chromosome, spilled columns and matrices by parts, once the whole
+would take more than a share of it. Nothing is refused because of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from gpuatac.errors import InputError
+
+DEFAULT_SHARE = 0.7  # of what is available when the limit is first asked for
+LEAST = 512 << 20
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_state: dict[str, int] = {}
+
+
+def parse_size(text: str | float) -> int:
+    """Bytes of "4G", "512M", "4.5 GB", "4GiB" or a number; K, M, G and T are powers of 1024."""
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([KMGT]?)(?:I?B)?\s*", str(text).upper())
+    size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    if size < LEAST:
+        msg = f"memory must be {LEAST >> 20}M or more, such as '4G' or '900M', got {text!r}; name a larger size."
+        raise InputError(msg)
+    return size
+
+
+def _read_number(path: str) -> int | None:
+    try:
+        text = Path(path).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def available() -> int:
+    """Bytes this process could still take: what the machine has free, or less where a container's limit is lower."""
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        info = Path("/proc/meminfo").read_text()
+        free = int(info.split("MemAvailable:")[1].split()[0]) << 10
+    except (OSError, IndexError):
+        free //= 2
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        allowed = _read_number(limit)
+        if allowed is not None:
+            free = min(free, max(allowed - (_read_number(used) or 0), 0))
+    return free
+
+
+def get_memory() -> int:
+    """The limit in bytes: what set_memory was given, or 70 % of what was available when it was first asked for."""
+    if "limit" not in _state:
+        _state["limit"] = max(int(available() * DEFAULT_SHARE), LEAST)
+    return _state["limit"]
+
+
+def set_memory(size: str | float | None) -> None:
+    """Use at most about ``size`` of memory from now on ("4G", or bytes); None: the default again.
+
+    Examples
+    --------
+    >>> import gpuatac
+    >>> gpuatac.set_memory("4G")
+    >>> gpuatac.set_memory(None)
+    """
+    if size is None:
+        _state.pop("limit", None)
+    else:
+        _state["limit"] = parse_size(size)
+
+
+def in_use() -> int:
+    """Resident memory of this process now, in bytes; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def peak() -> int:
+    """Peak resident memory of this process so far, in bytes."""
+    import resource
+
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
