@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpuatac.fragments import Fragments, ReadSummary
 from gpuatac.genome import Genome
+from gpuatac.memory import get_memory, set_memory
 from gpuatac.progress import quiet
 from gpuatac.threads import get_threads, set_threads
 
@@ -27,6 +28,7 @@ __all__ = [
     "Genome",
     "ReadSummary",
     "__version__",
+    "get_memory",
     "get_threads",
     "io",
     "metrics",
@@ -34,6 +36,7 @@ __all__ = [
     "pp",
     "quiet",
     "run",
+    "set_memory",
     "set_threads",
     "simulate_fragments",
     "tl",

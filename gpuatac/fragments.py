@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,24 @@ class ReadSummary:
         return "\n".join([*out, *(f"  note: {n}" for n in self.notes)])
 
 
+class CellTotals(NamedTuple):
+    """Host int64 (n_cells,) each."""
+
+    rows: np.ndarray  # fragments on every chromosome
+    mito_rows: np.ndarray  # of these, on the mitochondrial chromosome
+    copies: np.ndarray  # sum of the PCR counts
+
+
+class Columns(NamedTuple):
+    """Rows of one chromosome: int32 (n,) each and, where the source has strands, int8 (n,)."""
+
+    start: Any
+    end: Any
+    cell: Any
+    count: Any
+    strand: Any = None
+
+
 @dataclass
 class Fragments:
     """Fragments of one sample, sorted by (chromosome, start, end, cell); coordinates are 0-based half-open.
@@ -77,6 +95,8 @@ class Fragments:
         None, or int8 (n_fragments,): +1, -1, 0 where the source has ".".
     summary
         What the reader kept and dropped.
+    totals
+        Of each cell, where the reader counted them; None elsewhere.
     """
 
     genome: Genome
@@ -88,6 +108,7 @@ class Fragments:
     count: Any
     strand: Any = None
     summary: ReadSummary = field(default_factory=ReadSummary)
+    totals: CellTotals | None = None
 
     def __len__(self) -> int:
         return int(self.start.shape[0])
@@ -100,12 +121,23 @@ class Fragments:
         """Number of barcodes."""
         return len(self.barcodes)
 
+    @property
+    def has_strand(self) -> bool:
+        """Whether the source has strands."""
+        return self.strand is not None
+
     def chromosomes(self) -> Iterator[tuple[int, slice]]:
         """(code, row slice) of each chromosome that has fragments."""
         for c in range(len(self.chrom_ptr) - 1):
             lo, hi = int(self.chrom_ptr[c]), int(self.chrom_ptr[c + 1])
             if hi > lo:
                 yield c, slice(lo, hi)
+
+    def columns(self, code: int) -> Columns:
+        """The rows of one chromosome, as views."""
+        rows = slice(int(self.chrom_ptr[code]), int(self.chrom_ptr[code + 1]))
+        strand = None if self.strand is None else self.strand[rows]
+        return Columns(self.start[rows], self.end[rows], self.cell[rows], self.count[rows], strand)
 
     def chrom_codes(self) -> np.ndarray:
         """The implied chromosome column on the host: int16 (n_fragments,)."""

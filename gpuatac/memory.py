@@ -56,7 +56,16 @@ def available() -> int:
 
 
 def get_memory() -> int:
-    """The limit in bytes: what set_memory was given, or 70 % of what was available when it was first asked for."""
+    """The limit in bytes: what set_memory was given, or 70 % of what was available when it was first asked for.
+
+    Examples
+    --------
+    >>> import gpuatac
+    >>> gpuatac.set_memory("4G")
+    >>> gpuatac.get_memory()
+    4294967296
+    >>> gpuatac.set_memory(None)
+    """
     if "limit" not in _state:
         _state["limit"] = max(int(available() * DEFAULT_SHARE), LEAST)
     return _state["limit"]

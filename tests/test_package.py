@@ -25,9 +25,9 @@ PYPROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())
 
 #: Layers from the ground up. A part may import what stands on a lower line, itself, and what BESIDE names.
 LAYERS = (
-    ("errors", "progress", "options"),
+    ("errors", "progress", "options", "compiling"),
     ("check", "genome", "slots"),
-    ("threads", "fragments"),
+    ("threads", "memory", "fragments"),
     ("backend", "core"),
     ("inplace", "provenance", "device"),
     ("io", "_simulation"),
@@ -52,7 +52,7 @@ GPU_LIBRARIES = {
     "cupy", "cupyx", "cudf", "cuml", "cugraph", "cuvs", "pylibcugraph", "pylibraft", "rmm", "rapids_singlecell", "numba_cuda",
 }
 #: Imported by us, installed by a declared dependency that cannot do without it.
-THROUGH = {"h5py": "anndata", "threadpoolctl": "scikit-learn", "cycler": "matplotlib"}
+THROUGH = {"h5py": "anndata", "llvmlite": "numba", "threadpoolctl": "scikit-learn", "cycler": "matplotlib"}
 DISTRIBUTION = {"sklearn": "scikit-learn", "umap": "umap-learn"}
 
 

@@ -55,6 +55,20 @@ class TssCounts(NamedTuple):
     n_insertions: int  # all insertions of rows >= 0
 
 
+class Quality(NamedTuple):
+    """Every quality measure of one pass. All int64."""
+
+    lengths: Any  # (max_length + 1,) fragments by length; entry 0 counts longer ones
+    classes: Any  # (n_rows, n_bounds + 1) fragments by length class
+    tss: TssCounts | None
+    in_regions: Any  # (n_sets, n_rows) fragments (or cuts) that meet a region of each set
+
+    @property
+    def fragments(self) -> Any:
+        """(n_rows,): all fragments of each row."""
+        return self.classes.sum(axis=1)
+
+
 @dataclass
 class ParsedBlock:
     """The kept rows of one block of whole lines, in file order."""
@@ -102,8 +116,29 @@ class Parsing(Protocol):
         ...
 
 
+class Segment(NamedTuple):
+    """Consecutive rows of one chromosome in file order: int32 (n,) each, strand int8 or None."""
+
+    start: Any
+    end: Any
+    cell: Any
+    count: Any
+    strand: Any = None
+
+
 class Ordering(Protocol):
     """Rows in file order to the order of ``Fragments``."""
+
+    def count_kept(self, cell: Any, new_code: Any) -> int:
+        """How many rows have new_code[cell] >= 0."""
+        ...
+
+    def merge_segments(self, segments: list[Segment], new_code: Any, out: Any) -> bool:
+        """Fill ``out`` (fragments.Columns, as long as rows are kept) with the rows of new_code[cell] >= 0, their cells renamed
+        so and sorted by (start, end, cell), ties in file order; whether they came sorted by start. A segment without
+        strand has strand 0. The list is emptied.
+        """
+        ...
 
     def sort_fragments(
         self, chrom: Any, start: Any, end: Any, cell: Any, count: Any, strand: Any | None, *, n_chroms: int
@@ -168,6 +203,31 @@ class Counting(Protocol):
 
     def length_classes(self, start: Any, end: Any, row: Any, *, n_rows: int, bounds: tuple[int, ...]) -> Any:
         """int64 (n_rows, len(bounds) + 1): fragments with length < bounds[0], < bounds[1], ..., the rest."""
+        ...
+
+    def quality(
+        self,
+        start: Any,
+        end: Any,
+        row: Any,
+        *,
+        n_rows: int,
+        max_length: int,
+        bounds: tuple[int, ...],
+        tss: Any | None = None,
+        reverse: Any | None = None,
+        window: int,
+        half_center: int,
+        edge: int,
+        regions: list[tuple[Any, Any]],
+        as_insertion: bool = False,
+    ) -> Quality:
+        """``length_histogram``, ``length_classes``, ``tss_counts`` (unless ``tss`` is None) and ``overlap_any`` of each
+        (region_start, region_end) in ``regions``, in one pass; each number equals that of its own primitive.
+
+        A part is left out by the argument that makes it nothing: max_length 0, no bounds (one class: all fragments), tss
+        None, no regions. The arrays may be views of one table.
+        """
         ...
 
     def row_sums(self, row: Any, values: Any | None, *, n_rows: int) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("gpuatac: interrupted; nothing half written was left", file=sys.stderr)
         return 130
+    except Terminated:
+        print("gpuatac: terminated; nothing half written was left", file=sys.stderr)
+        return 143
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised where the program stands so that temporary files go."""
+
+
+def _terminated(_number: int, _frame: object) -> None:
+    raise Terminated
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -41,6 +54,8 @@ def _prepare(args: argparse.Namespace) -> None:
 
     from gpuatac import quiet, set_threads
 
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     logger = logging.getLogger(PACKAGE)
     logger.handlers.clear()
     logger.setLevel(logging.DEBUG)

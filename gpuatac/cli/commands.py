@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         from_step=args.from_step,
         truth=args.truth,
+        memory=args.memory,
         **options,
     )
     print(result.summary.read_text(), end="")

@@ -53,6 +53,12 @@ def _run(commands_: Any) -> None:
         "--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to compute (default: auto)"
     )
     sub.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+    sub.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="about how much memory to use at most, such as 4G: what does not fit stays on disk and is read by parts "
+        "(default: 70 %% of what is available)",
+    )
     sub.add_argument("--force", action="store_true", help="replace an existing output")
     sub.add_argument(
         "--from",

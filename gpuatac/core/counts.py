@@ -3,55 +3,99 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from gpuatac.backend.protocol import Backend, Csr, Strategy, TssCounts
+from gpuatac.fragments import CellTotals, Columns, Fragments
+from gpuatac.genome import Genome
+from gpuatac.memory import get_memory
 from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from gpuatac.fragments import Fragments
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 T = TypeVar("T")
+LOADING_BYTES = 48  # a fragment takes while its chromosome is loaded and counted
 TSS_WINDOW, TSS_HALF_CENTER, TSS_EDGE = 2000, 5, 100  # bp
 NUCLEOSOME_BOUNDS = (147, 294)  # bp: nucleosome-free below, mononucleosomal between
 
 
+class OnDisk(Protocol):
+    """Fragments whose columns are loaded chromosome by chromosome (``io.store.StoredFragments``)."""
+
+    genome: Genome
+    barcodes: np.ndarray
+    chrom_ptr: np.ndarray
+    device: Literal["cpu", "gpu"]
+
+    @property
+    def n_cells(self) -> int:
+        """Number of barcodes."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of fragments."""
+        ...
+
+    def chromosomes(self) -> Iterator[tuple[int, slice]]:
+        """As ``Fragments.chromosomes``."""
+        ...
+
+    def columns(self, code: int) -> Columns:
+        """As ``Fragments.columns``."""
+        ...
+
+
+Table = Fragments | OnDisk
+
+
 class Sample(NamedTuple):
-    """Fragments and, for each of them, the matrix row of its cell (int32, -1: not in the matrix)."""
+    """Fragments and, for each of their barcodes, the matrix row of that cell (int32, -1: not in the matrix)."""
 
-    fragments: Fragments
-    row: Any
+    fragments: Table
+    row_of_cell: Any
 
 
-def sample_rows(bk: Backend, fragments: Fragments, row_of_cell: np.ndarray) -> Sample:
-    """Fragments on ``bk`` with their rows gathered once for all questions."""
-    fragments = fragments.on(bk)
-    if not len(fragments):
-        return Sample(fragments, bk.asarray(np.empty(0, np.int32)))
-    return Sample(fragments, bk.asarray(row_of_cell)[fragments.cell])
+def sample_rows(bk: Backend, fragments: Table, row_of_cell: np.ndarray) -> Sample:
+    """Fragments on ``bk`` with the rows of their cells."""
+    if isinstance(fragments, Fragments):
+        fragments = fragments.on(bk)
+    return Sample(fragments, bk.asarray(np.asarray(row_of_cell, np.int32)))
 
 
 def over_chromosomes(
-    bk: Backend, sample: Sample, work: Callable[..., T], codes: Iterable[int] | None = None
+    bk: Backend,
+    sample: Sample,
+    work: Callable[..., T],
+    codes: Iterable[int] | None = None,
+    *,
+    with_count: bool = False,
 ) -> dict[int, T]:
-    """``work(code, start, end, row)`` for each chromosome that has fragments; side by side on a CPU."""
+    """``work(code, start, end, row)`` for each chromosome that has fragments, with ``count`` last where asked.
+
+    On a CPU chromosomes are counted side by side. Fragments that stay on disk are loaded one chromosome at a time and
+    thread, with fewer threads where two chromosomes would not fit into the memory limit.
+    """
     wanted = None if codes is None else set(codes)
-    jobs = [(c, s) for c, s in sample.fragments.chromosomes() if wanted is None or c in wanted]
-    jobs.sort(key=lambda job: job[1].start - job[1].stop)
     f = sample.fragments
+    jobs = [(c, s.stop - s.start) for c, s in f.chromosomes() if wanted is None or c in wanted]
+    jobs.sort(key=lambda job: -job[1])
 
-    def one(job: tuple[int, slice]) -> T:
-        code, rows = job
-        return work(code, f.start[rows], f.end[rows], sample.row[rows])
+    def one(job: tuple[int, int]) -> T:
+        columns = f.columns(job[0])
+        row = sample.row_of_cell[columns.cell]
+        extra = (columns.count,) if with_count else ()
+        return work(job[0], columns.start, columns.end, row, *extra)
 
-    if bk.name == "gpu" or len(jobs) < 2:
+    n_threads = get_threads()
+    if not isinstance(f, Fragments) and jobs:
+        n_threads = max(1, min(n_threads, get_memory() // 4 // (jobs[0][1] * LOADING_BYTES)))
+    if bk.name == "gpu" or len(jobs) < 2 or n_threads == 1:
         results = [one(job) for job in jobs]
     else:
-        with ThreadPoolExecutor(get_threads()) as pool:
+        with ThreadPoolExecutor(n_threads) as pool:
             results = list(pool.map(one, jobs))
     return {code: result for (code, _), result in zip(jobs, results, strict=True)}
 
@@ -251,20 +295,16 @@ def length_classes(bk: Backend, sample: Sample, n_rows: int, bounds: tuple[int, 
     return sum(parts.values(), bk.xp.zeros((n_rows, len(bounds) + 1), np.int64))
 
 
-class CellTotals(NamedTuple):
-    """Host int64 (n_rows,) each."""
-
-    rows: np.ndarray  # fragments on every chromosome
-    mito_rows: np.ndarray  # of these, on the mitochondrial chromosome
-    copies: np.ndarray  # sum of the PCR counts
-
-
 def cell_totals(bk: Backend, sample: Sample, n_rows: int, *, mito_codes: Sequence[int]) -> CellTotals:
     """Rows, mitochondrial rows and copies of each cell."""
-    rows = bk.counting.row_sums(sample.row, None, n_rows=n_rows)
-    copies = bk.counting.row_sums(sample.row, sample.fragments.count, n_rows=n_rows)
-    mito = over_chromosomes(
-        bk, sample, lambda _c, _s, _e, row: bk.counting.row_sums(row, None, n_rows=n_rows), mito_codes
-    )
-    mito_rows = sum(mito.values(), bk.xp.zeros(n_rows, np.int64))
+
+    def work(_code: int, _start: Any, _end: Any, row: Any, count: Any) -> tuple[Any, Any]:
+        return bk.counting.row_sums(row, None, n_rows=n_rows), bk.counting.row_sums(row, count, n_rows=n_rows)
+
+    rows, mito_rows, copies = (bk.xp.zeros(n_rows, np.int64) for _ in range(3))
+    for code, (n, c) in over_chromosomes(bk, sample, work, with_count=True).items():
+        rows += n
+        copies += c
+        if code in mito_codes:
+            mito_rows += n
     return CellTotals(bk.to_host(rows), bk.to_host(mito_rows), bk.to_host(copies))

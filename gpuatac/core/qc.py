@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from gpuatac.core.counts import CellTotals
+    from gpuatac.fragments import CellTotals
 
 
 def frac_dup(totals: CellTotals) -> np.ndarray:

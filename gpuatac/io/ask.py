@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gpuatac.backend import backend_of
 from gpuatac.core import counts
 from gpuatac.io.attach import attached
+from gpuatac.io.store import backend_holding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ def each_sample(adata: AnnData, question: Callable[[Backend, counts.Sample, int]
     """``question(backend, sample, n_rows)`` for each sample of ``adata``, on the device its fragments lie on."""
     answers = []
     for part in attached(adata):
-        bk = backend_of(part.fragments.start)
+        bk = backend_holding(part.fragments)
         answers.append(question(bk, counts.sample_rows(bk, part.fragments, part.row_of_cell), adata.n_obs))
     return answers
 

@@ -18,35 +18,42 @@ import numpy as np
 from gpuatac import slots
 from gpuatac.backend import resolve
 from gpuatac.errors import InputError, MissingFileError, MissingSlotError
+from gpuatac.fragments import Fragments
 from gpuatac.genome import Genome
+from gpuatac.io.collect import ROW_BYTES, resident_limit
 from gpuatac.io.source import load_source
-from gpuatac.io.store import META
+from gpuatac.io.store import META, backend_holding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
 
-    from gpuatac.fragments import Fragments
+    from gpuatac.io.store import StoredFragments
 
 CACHE_SIZE = 8  # samples whose columns are kept in memory
-_cache: OrderedDict[tuple, Fragments] = OrderedDict()
+_cache: OrderedDict[tuple, Fragments | StoredFragments] = OrderedDict()
 
 
 class Attached(NamedTuple):
     """One sample's fragments and, per barcode code, the AnnData row (int32, -1 for barcodes it lacks)."""
 
     sample: str
-    fragments: Fragments
+    fragments: Fragments | StoredFragments
     row_of_cell: np.ndarray
 
 
-def remember(key: tuple, fragments: Fragments) -> None:
-    """Keep ``fragments`` for the next use."""
+def remember(key: tuple, fragments: Fragments | StoredFragments) -> None:
+    """Keep ``fragments`` for the next use; the longest unused go when there are many or they fill their share of memory."""
     _cache[key] = fragments
     _cache.move_to_end(key)
-    while len(_cache) > CACHE_SIZE:
+    limit = resident_limit(backend_holding(fragments))
+    while len(_cache) > CACHE_SIZE or (len(_cache) > 1 and _bytes_held() > limit):
         _cache.popitem(last=False)
+
+
+def _bytes_held() -> int:
+    return sum(len(f) * ROW_BYTES for f in _cache.values() if isinstance(f, Fragments))
 
 
 def forget() -> None:
@@ -62,7 +69,7 @@ def cache_key(path: Path, record: dict[str, str]) -> tuple:
 
 
 def describe(
-    path: Path, fragments: Fragments, *, sample: str, device: str, bam_options: Mapping[str, Any] | None = None
+    path: Path, fragments: Fragments | StoredFragments, *, sample: str, device: str, bam_options: Mapping[str, Any] | None = None
 ) -> dict[str, str]:
     """The record of one sample for ``uns["fragments"]``."""
     content = hashlib.sha256("\n".join(fragments.barcodes.tolist()).encode())
@@ -192,7 +199,7 @@ def _barcodes_of(adata: AnnData, records: list[dict[str, str]]) -> tuple[np.ndar
     return barcodes, slots.obs_of(adata, slots.SAMPLE, writer="pp.import_fragments").astype(object)
 
 
-def _load(adata: AnnData, record: dict[str, str], genome: Genome) -> Fragments:
+def _load(adata: AnnData, record: dict[str, str], genome: Genome) -> Fragments | StoredFragments:
     path = path_of(adata, record)
     key = cache_key(path, record)
     if key not in _cache:

@@ -100,7 +100,8 @@ def read_bed(path: str | Path) -> pd.DataFrame:
     FileFormatError
         With the line number: fewer than three columns, coordinates that are no whole numbers, start > end.
 
-    Source: UCSC, "BED format". Cost: about 1 s per million rows.
+    Source: UCSC, "BED format". Cost: about 0.2 s per million rows as programs write
+    them, 5 s where rows differ in width or are split at spaces.
 
     Examples
     --------
@@ -112,14 +113,97 @@ def read_bed(path: str | Path) -> pd.DataFrame:
     [['chr1', 100, 200, 'first'], ['chr2', 5, 9, 'second']]
     """
     path = Path(path)
-    rows = [(n, line) for n, line in numbered_lines(read_bytes(path)) if not line.startswith(_SKIPPED)]
+    text = read_bytes(path)
+    plain = _plain_table(text)
+    return _read_lines(path, text) if plain is None else plain
+
+
+def _plain_table(text: bytes) -> pd.DataFrame | None:
+    """What ``_read_lines`` makes of a table as programs write it, by Arrow; None for anything else, errors included.
+
+    Such a table is printable ASCII, rows of one width split at tabs; what is skipped stands above its first row.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import csv
+
+    codes = np.frombuffer(text, np.uint8)
+    if np.count_nonzero((codes < 0x20) | (codes > 0x7E)) != text.count(b"\t") + text.count(b"\n"):
+        return None
+    begin, first = 0, b""
+    while begin < len(text):
+        stop = text.find(b"\n", begin)
+        stop = len(text) if stop < 0 else stop
+        first = text[begin:stop]
+        if first.strip() and not first.startswith(_SKIPPED):
+            break
+        begin, first = stop + 1, b""
+    body = text[begin:]
+    # Arrow reads 0x1f as a number; a comment further down may have the width of a row
+    if any(word in body for word in (b"0x", b"0X", *(b"\n" + word for word in _SKIPPED))):
+        return None
+    if _is_header(first.split(b"\t")):
+        body = body[len(first) + 1 :]
+    width = body.partition(b"\n")[0].count(b"\t") + 1
+    if width < 3:
+        return None
+    names = [f"f{i}" for i in range(min(width, 6))]
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(body),
+            read_options=csv.ReadOptions(use_threads=False, autogenerate_column_names=True),
+            parse_options=csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
+            convert_options=csv.ConvertOptions(
+                include_columns=names,
+                column_types={name: pa.int64() if name in ("f1", "f2") else pa.string() for name in names},
+                null_values=[],
+            ),
+        )
+    except (pa.ArrowInvalid, pa.ArrowKeyError):
+        return None
+    start, end = table["f1"].to_numpy(), table["f2"].to_numpy()
+    if not start.size or (start < 0).any() or (start > end).any() or (end > MAX_COORDINATE).any():
+        return None
+    frame: dict[str, Any] = {"chrom": _strings(table["f0"]), "start": start, "end": end}
+    if width > 3:
+        frame["name"] = _strings(table["f3"])
+    if width > 4:
+        frame["score"] = _numbers(table["f4"])
+    if width > 5:
+        strand = pc.utf8_trim_whitespace(table["f5"])
+        frame["strand"] = _strings(pc.if_else(pc.is_in(strand, pa.array(["+", "-"])), strand, "."))
+    return pd.DataFrame(frame)
+
+
+def _strings(column: Any) -> np.ndarray:
+    """An Arrow column as str objects without white space around them, one for each distinct value."""
+    import pyarrow.compute as pc
+
+    encoded = pc.utf8_trim_whitespace(column).combine_chunks().dictionary_encode()
+    return encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)[encoded.indices.to_numpy()]
+
+
+def _numbers(column: Any) -> np.ndarray:
+    """float64, NaN where a value is no number."""
+    import pyarrow as pa
+
+    try:
+        return column.cast(pa.float64()).to_numpy()
+    except pa.ArrowInvalid:
+        return np.array([_number(v) for v in column.to_pylist()])
+
+
+def _is_header(fields: Sequence[bytes]) -> bool:
+    return [f.strip().lower() for f in fields[1:3]] in ([b"start", b"end"], [b"chromstart", b"chromend"])
+
+
+def _read_lines(path: Path, text: bytes) -> pd.DataFrame:
+    """``read_bed`` line by line: every kind of row, and errors with their line."""
+    rows = [(n, line) for n, line in numbered_lines(text) if not line.startswith(_SKIPPED)]
     separator = b"\t" if rows and b"\t" in rows[0][1] else None
     fields = [line.split(separator) for _, line in rows]
     numbers = [n for n, _ in rows]
-    if fields and [f.strip().lower() for f in fields[0][1:3]] in (
-        [b"start", b"end"],
-        [b"chromstart", b"chromend"],
-    ):
+    if fields and _is_header(fields[0]):
         fields, numbers = fields[1:], numbers[1:]
     if not fields:
         raise FileFormatError(path, "no regions", "at least one row of chrom, start, end", "check the file")
@@ -145,7 +229,7 @@ def _text(column: Sequence[bytes]) -> list[str]:
     return [v.decode(errors="replace").strip() for v in column]
 
 
-def _number(value: bytes) -> float:
+def _number(value: bytes | str) -> float:
     try:
         return float(value)
     except ValueError:

@@ -5,28 +5,30 @@ from __future__ import annotations
 import logging
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gpuatac import check, progress
-from gpuatac.backend import backend_of, resolve
+from gpuatac.backend import resolve
 from gpuatac.backend import protocol as p
 from gpuatac.errors import FileFormatError, InputError
-from gpuatac.fragments import DROP_REASONS, Fragments, ReadSummary
+from gpuatac.fragments import DROP_REASONS, CellTotals, Fragments, ReadSummary
 from gpuatac.genome import MITO_NAMES, Genome
+from gpuatac.io.collect import Collector
 from gpuatac.io.compression import detect, line_blocks
 from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from gpuatac.backend import Device
     from gpuatac.backend.protocol import ParsedBlock
 
 logger = logging.getLogger(__name__)
+BULK_COLUMNS = 3  # a BED file: one sample, no barcodes
 
 _ERRORS = {
     p.ERR_COLUMNS: (
@@ -140,17 +142,87 @@ def read_fragments(
     """
     path = Path(path)
     check.integer("min_num_fragments", min_num_fragments, 0)
-    kind = detect(path)
-    allowed = None if whitelist is None else read_whitelist(whitelist)
-    bk = resolve(device)
-    blocks, summary = _parse_file(path, genome, bk)
-    summary.compression = kind
-    bulk = summary.n_columns == 3
-    columns, names = _join(blocks, bk)
-    del blocks
-    if bulk:
-        names = [(bulk_name or stem_of(path)).encode()] if names else []
-    return _assemble(columns, names, genome, bk, summary, min_num_fragments, allowed, chrM)
+    wanted = Wanted.of(genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chrM)
+    with Collector(resolve(device), genome, mito_codes=wanted.mito_codes, scratch=None, keep_all=True) as rows:
+        summary = collect_text(path, rows)
+        barcodes, totals = wanted.choose(rows, summary, bulk_name=bulk_name or stem_of(path))
+        return rows.fragments(barcodes, summary, totals)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which barcodes are kept."""
+
+    min_num_fragments: int
+    allowed: set[str] | None
+    mito_codes: list[int]
+
+    @classmethod
+    def of(
+        cls,
+        genome: Genome,
+        *,
+        min_num_fragments: int,
+        whitelist: str | Path | Iterable[str] | None,
+        chr_m: Collection[str],
+    ) -> Wanted:
+        """From the arguments of the public functions."""
+        allowed = None if whitelist is None else read_whitelist(whitelist)
+        return cls(min_num_fragments, allowed, genome.mito_codes(chr_m))
+
+    @property
+    def everything(self) -> bool:
+        """Whether no barcode is left out."""
+        return self.allowed is None and self.min_num_fragments == 0
+
+    def mask(
+        self, names: Callable[[np.ndarray], list[str]], totals: CellTotals, summary: ReadSummary
+    ) -> np.ndarray:
+        """Which barcodes are kept, rows of the others counted in ``summary``; ``names`` gives those of numbers."""
+        n = totals.rows.size
+        listed = np.ones(n, bool)
+        if self.allowed is not None:
+            listed[:] = [name in self.allowed for name in names(np.arange(n))]
+        least = 0 if summary.n_columns == BULK_COLUMNS else self.min_num_fragments
+        enough = totals.rows - totals.mito_rows >= least
+        for reason, rows in (
+            ("barcode not in whitelist", totals.rows[~listed].sum()),
+            ("barcode below min_num_fragments", totals.rows[listed & ~enough].sum()),
+        ):
+            summary.dropped[reason] = summary.dropped.get(reason, 0) + int(rows)
+        return listed & enough
+
+    def choose(
+        self, rows: Collector, summary: ReadSummary, *, bulk_name: str | None = None
+    ) -> tuple[np.ndarray, CellTotals]:
+        """Decide which barcodes ``rows`` keeps; their names in byte order, and their totals."""
+        table = rows.barcodes
+        if summary.n_columns == BULK_COLUMNS and bulk_name is not None:
+            name_of = lambda numbers: [bulk_name.encode()] * len(numbers)  # noqa: E731
+        else:
+            name_of = table.names
+        summary.n_barcodes_seen = summary.n_barcodes_seen or table.n
+        everyone = rows.totals(np.arange(table.n))
+        keep = self.mask(lambda numbers: [b.decode() for b in name_of(numbers)], everyone, summary)
+        kept = np.flatnonzero(keep)
+        names = name_of(kept)
+        by_name = sorted(range(kept.size), key=names.__getitem__)
+        order = kept[by_name]
+        rows.finish(keep, order)
+        totals = rows.totals(order)
+        summary.kept = int(totals.rows.sum())
+        note(summary, rows.genome)
+        return np.array([names[i].decode() for i in by_name], dtype=object), totals
+
+
+def note(summary: ReadSummary, genome: Genome) -> None:
+    """Remarks on what was kept, and one line in the log."""
+    if not summary.kept:
+        summary.notes.append("no fragment was kept")
+    if summary.dropped["outside the chromosome"]:
+        summary.notes.append(f"rows reach outside their chromosome: is {genome.name} the assembly of this file?")
+    summary.notes[:] = list(dict.fromkeys(summary.notes))
+    logger.info("%s: %s", summary.source, summary.as_text())
 
 
 def stem_of(path: Path) -> str:
@@ -176,25 +248,26 @@ def _n_columns(block: np.ndarray) -> int:
     return 0
 
 
-def _parse_file(path: Path, genome: Genome, bk: Any) -> tuple[list[ParsedBlock], ReadSummary]:
+def collect_text(path: Path, rows: Collector) -> ReadSummary:
+    """Parse the file and hand its rows to ``rows``; what was dropped so far."""
+    kind, genome, bk = detect(path), rows.genome, rows.bk
     names = [name.encode() for name in genome.code]
     codes = np.fromiter(genome.code.values(), np.int32)
-    summary = ReadSummary(source=path.name, dropped=dict.fromkeys(DROP_REASONS, 0))
-    blocks: list[ParsedBlock] = []
+    summary = ReadSummary(source=path.name, dropped=dict.fromkeys(DROP_REASONS, 0), compression=kind)
     dropped = np.zeros(p.LAST_DROP + 1, np.int64)
     n_threads = get_threads()
 
     def take(text: np.ndarray, future: Future[ParsedBlock]) -> None:
         block = future.result()
         if block.error_line >= 0:
-            _raise_line(path, text, block, summary.lines, bulk=summary.n_columns == 3)
+            _raise_line(path, text, block, summary.lines, bulk=summary.n_columns == BULK_COLUMNS)
         summary.lines += block.n_lines
         dropped[:] += block.dropped
         for name, n in block.unknown_chroms.items():
             key = name.decode("ascii", "backslashreplace")
             if key in summary.unknown_chroms or len(summary.unknown_chroms) < 1000:
                 summary.unknown_chroms[key] = summary.unknown_chroms.get(key, 0) + n
-        blocks.append(block)
+        rows.add(block)
 
     with (
         ThreadPoolExecutor(n_threads) as pool,
@@ -205,7 +278,7 @@ def _parse_file(path: Path, genome: Genome, bk: Any) -> tuple[list[ParsedBlock],
         for text in line_blocks(path, pool, window=n_threads, advance=advance):
             if not summary.n_columns:
                 summary.n_columns = _n_columns(text)
-            bulk = summary.n_columns == 3
+            bulk = summary.n_columns == BULK_COLUMNS
             pending.append(
                 (text, parsers.submit(bk.parsing.parse_block, bk.asarray(text), names, codes, genome.sizes, bulk=bulk))
             )
@@ -215,7 +288,7 @@ def _parse_file(path: Path, genome: Genome, bk: Any) -> tuple[list[ParsedBlock],
             take(*pending.popleft())
     for status, reason in enumerate(DROP_REASONS[: p.LAST_DROP], start=1):
         summary.dropped[reason] = int(dropped[status])
-    return blocks, summary
+    return summary
 
 
 def _raise_line(path: Path, text: np.ndarray, block: ParsedBlock, lines_before: int, *, bulk: bool) -> None:
@@ -228,106 +301,3 @@ def _raise_line(path: Path, text: np.ndarray, block: ParsedBlock, lines_before: 
     raise FileFormatError(path, f"{found} ({shown!r})", allowed, remedy, line=lines_before + block.error_line + 1)
 
 
-def _join(blocks: list[ParsedBlock], bk: Any) -> tuple[dict[str, Any], list[bytes]]:
-    """Columns of all blocks with one code per barcode."""
-    code_of: dict[bytes, int] = {}
-    cells = []
-    for block in blocks:
-        remap = np.fromiter(
-            (code_of.setdefault(b, len(code_of)) for b in block.barcodes), np.int32, len(block.barcodes)
-        )
-        cells.append(bk.asarray(remap)[block.barcode] if remap.size else block.barcode)
-    xp = bk.xp
-    stack = lambda parts, dtype: xp.concatenate(parts) if parts else xp.empty(0, dtype)  # noqa: E731
-    columns = {
-        "chrom": stack([b.chrom for b in blocks], np.int16),
-        "start": stack([b.start for b in blocks], np.int32),
-        "end": stack([b.end for b in blocks], np.int32),
-        "count": stack([b.count for b in blocks], np.int32),
-        "cell": stack(cells, np.int32),
-        "strand": stack([b.strand for b in blocks], np.int8) if any(b.has_strand for b in blocks) else None,
-    }
-    return columns, list(code_of)
-
-
-def _assemble(
-    columns: dict[str, Any],
-    names: list[bytes],
-    genome: Genome,
-    bk: Any,
-    summary: ReadSummary,
-    min_num_fragments: int,
-    allowed: set[str] | None,
-    chr_m: Collection[str],
-) -> Fragments:
-    """Apply whitelist and threshold, put barcodes in byte order, sort the rows."""
-    xp = bk.xp
-    n_seen = len(names)
-    summary.n_barcodes_seen = n_seen
-    cell, chrom = columns["cell"], columns["chrom"]
-    rows = _per_barcode(cell, n_seen, bk)
-    nuclear = rows - _per_barcode(cell[_is_any(chrom, genome.mito_codes(chr_m), xp)], n_seen, bk)
-    listed = np.array([allowed is None or name.decode() in allowed for name in names], bool)
-    enough = nuclear >= (0 if summary.n_columns == 3 else min_num_fragments)
-    summary.dropped["barcode not in whitelist"] = int(rows[~listed].sum())
-    summary.dropped["barcode below min_num_fragments"] = int(rows[listed & ~enough].sum())
-    order = sorted(np.flatnonzero(listed & enough).tolist(), key=names.__getitem__)
-    new_code = np.full(max(n_seen, 1), -1, np.int32)
-    new_code[order] = np.arange(len(order), dtype=np.int32)
-    cell = bk.asarray(new_code)[cell] if n_seen else cell
-    ptr, start, end, cell, count, strand, was_sorted = bk.ordering.sort_fragments(
-        chrom, columns["start"], columns["end"], cell, columns["count"], columns["strand"], n_chroms=len(genome.names)
-    )
-    summary.kept = int(start.shape[0])
-    summary.sorted_input = was_sorted
-    if not summary.kept:
-        summary.notes.append("no fragment was kept")
-    if summary.dropped["outside the chromosome"]:
-        summary.notes.append(f"rows reach outside their chromosome: is {genome.name} the assembly of this file?")
-    logger.info("%s: %s", summary.source, summary.as_text())
-    barcodes = np.array([names[i].decode() for i in order], dtype=object)
-    return Fragments(genome, barcodes, ptr, start, end, cell, count, strand, summary)
-
-
-def reassemble(
-    fragments: Fragments,
-    *,
-    min_num_fragments: int,
-    whitelist: str | Path | Iterable[str] | None,
-    chrM: Collection[str],
-) -> Fragments:
-    """``fragments`` with whitelist and threshold applied as ``read_fragments`` does, its summary carried on."""
-    bk = backend_of(fragments.start)
-    columns = {
-        "chrom": bk.asarray(fragments.chrom_codes()),
-        "start": fragments.start,
-        "end": fragments.end,
-        "cell": fragments.cell,
-        "count": fragments.count,
-        "strand": fragments.strand,
-    }
-    summary = replace(
-        fragments.summary,
-        dropped={**dict.fromkeys(DROP_REASONS, 0), **fragments.summary.dropped},
-        notes=list(fragments.summary.notes),
-    )
-    before = {reason: summary.dropped[reason] for reason in DROP_REASONS[-2:]}
-    names = [b.encode() for b in fragments.barcodes.tolist()]
-    allowed = None if whitelist is None else read_whitelist(whitelist)
-    out = _assemble(columns, names, fragments.genome, bk, summary, min_num_fragments, allowed, chrM)
-    for reason, n in before.items():
-        summary.dropped[reason] += n
-    return out
-
-
-def _per_barcode(cell: Any, n_barcodes: int, bk: Any) -> np.ndarray:
-    if not n_barcodes:
-        return np.zeros(0, np.int64)
-    return bk.to_host(bk.xp.bincount(cell, minlength=n_barcodes)).astype(np.int64)
-
-
-def _is_any(chrom: Any, codes: list[int], xp: Any) -> Any:
-    mask = xp.zeros(chrom.shape, bool)
-    for code in codes:
-        mask |= chrom == code
-    return mask

@@ -27,6 +27,7 @@ COLUMNS = ("chrom", "start", "end", "strand", "transcript_id", "gene_id", "gene_
 NEWLINE, TAB, HASH = 10, 9, ord("#")
 _GENE = re.compile(rb"(^|_)gene$|^pseudogene$")
 _TRANSCRIPT = re.compile(rb"^(transcript|mRNA|[A-Za-z_]*RNA|.*_transcript|.*_gene_segment)$")
+_NAMES_GFF3 = frozenset(("ID", "Parent", "Name", "gene", "gene_id", "gene_name", "transcript_id"))
 _ATTRIBUTE_GFF3 = re.compile(rb"^\s*[^\s=;\"]+=")
 _FORMATS = "GTF, GFF3, genePred/refGene or BED with at least six columns, split at tabs"
 
@@ -305,19 +306,19 @@ def _span_exons(path: Path, rows: _Rows) -> _Rows:
 
 
 def _gff3_values(attributes: bytes) -> dict[str, str]:
+    """The attributes that name genes and transcripts; of a repeated one the last."""
     values = {}
     for piece in attributes.decode(errors="replace").split(";"):
         key, equals, value = piece.partition("=")
-        if equals:
-            values[key.strip()] = unquote(value.strip()) if "%" in value else value.strip()
+        key = key.strip()
+        if key in _NAMES_GFF3 and equals:
+            values[key] = unquote(value.strip()) if "%" in value else value.strip()
     return values
 
 
 def _gff3_rows(path: Path, text: bytes) -> _Rows:
     fasta = text.find(b"\n##FASTA")
     gff = _Gff(path, text[: fasta + 1] if fasta >= 0 else text)
-    _, gene_fields = gff.rows(_GENE.search)
-    genes = {v["ID"]: v for v in (_gff3_values(f[8]) for f in gene_fields) if "ID" in v}
     numbers, fields = gff.rows(lambda kind: _TRANSCRIPT.match(kind) and not _GENE.search(kind))
     if not numbers:
         numbers, fields = gff.rows(_GENE.search)
@@ -326,23 +327,21 @@ def _gff3_rows(path: Path, text: bytes) -> _Rows:
     values = [_gff3_values(f[8]) for f in fields]
     ids = {v["ID"] for v in values if "ID" in v}
     keep = [i for i, v in enumerate(values) if v.get("Parent", "") not in ids]
+    genes: dict[str, dict[str, str]] = {}
+    if not all(v.get("gene_id") and (v.get("gene_name") or v.get("gene")) for v in values):
+        _, gene_fields = gff.rows(_GENE.search)
+        genes = {v["ID"]: v for v in (_gff3_values(f[8]) for f in gene_fields) if "ID" in v}
     transcript_id, gene_id, gene_name = [], [], []
     for i in keep:
         own = values[i]
         parent_id = own.get("Parent", "").split(",")[0]
         parent = genes.get(parent_id, {})
         gene = own.get("gene_id") or parent.get("gene_id") or parent_id or own.get("ID") or ""
-        names = (
-            own.get("gene_name"),
-            own.get("gene"),
-            parent.get("gene_name"),
-            parent.get("Name"),
-            parent.get("gene"),
-            own.get("Name"),
-        )
+        name = own.get("gene_name") or own.get("gene")
+        name = name or parent.get("gene_name") or parent.get("Name") or parent.get("gene") or own.get("Name") or ""
         transcript_id.append(own.get("transcript_id") or own.get("ID") or gene)
         gene_id.append(gene)
-        gene_name.append(next((n for n in names if n), ""))
+        gene_name.append(name)
         if not gene:
             found, allowed = "neither gene_id, Parent nor ID", "attributes like ID=A;Parent=B"
             raise FileFormatError(path, found, allowed, "correct or remove the line", line=numbers[i])

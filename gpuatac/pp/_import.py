@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections import Counter
 from contextlib import contextmanager
@@ -21,8 +22,8 @@ from gpuatac.fragments import ReadSummary
 from gpuatac.genome import MITO_NAMES, Genome
 from gpuatac.io import attach
 from gpuatac.io.fragments_text import stem_of
-from gpuatac.io.source import load_source
-from gpuatac.io.store import write_fragments
+from gpuatac.io.source import load_source, origin, resident
+from gpuatac.io.store import StoredFragments, is_store, save
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from gpuatac.backend import Device
     from gpuatac.fragments import Fragments
+
+logger = logging.getLogger(__name__)
 
 
 @records("pp.import_fragments")
@@ -46,6 +49,7 @@ def import_fragments(
     chrM: Collection[str] = MITO_NAMES,
     device: Device = "auto",
     force: bool = False,
+    resume: bool = False,
     bam_options: Mapping[str, Any] | None = None,
 ) -> AnnData:
     """Read fragment files into an AnnData of cells with their totals.
@@ -80,6 +84,8 @@ def import_fragments(
         Where the columns lie: "auto", "cpu" or "gpu".
     force
         Replace data sets that exist in ``out``.
+    resume
+        Take data sets in ``out`` that an interrupted import of the same files with the same options has finished.
     bam_options
         For BAM files: keywords of ``pp.make_fragment_file`` such as barcode_tag, barcode_regex and is_paired.
 
@@ -110,15 +116,27 @@ def import_fragments(
     check.integer("min_num_fragments", min_num_fragments, 0)
     names = sample_names(files, sample)
     bk = resolve(device)
-    if out is not None:
-        for name in names:
-            check.may_write(_store_path(Path(out), name), force=force, remedy="pass force=True (--force) to replace it")
     if whitelist is not None and not isinstance(whitelist, str | Path):
         whitelist = list(whitelist)
+    origins = [
+        origin(file, genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chrM, bam_options=bam_options)
+        for file in files
+    ]
+    finished: dict[str, StoredFragments] = {}
+    if out is not None:
+        for name, source in zip(names, origins, strict=True):
+            place = _store_path(Path(out), name)
+            if resume and is_store(place) and (stored := StoredFragments(place, device=bk.name)).source == source:
+                finished[name] = stored
+            else:
+                check.may_write(place, force=force, remedy="pass force=True (--force) to replace it")
     tables, record_list, summaries = [], [], {}
     with _all_or_none() as written:
-        for file, name in zip(files, names, strict=True):
-            fragments = load_source(
+        for file, name, source in zip(files, names, origins, strict=True):
+            place = None if out is None else _store_path(Path(out), name)
+            if name in finished:
+                logger.info("import of %s: %s was finished before and is taken as it is", name, finished[name].path)
+            fragments = resident(finished[name]) if name in finished else load_source(
                 file,
                 genome,
                 sample=name,
@@ -127,12 +145,19 @@ def import_fragments(
                 chr_m=chrM,
                 device=bk.name,
                 bam_options=bam_options,
+                place=place,
+                force=force,
+                source=source,
             )
-            place = file
-            if out is not None and len(fragments):
-                place = _store_path(Path(out), name)
+            in_place = isinstance(fragments, StoredFragments) and fragments.path == place != file
+            if place is None or not (len(fragments) or in_place):
+                place = file
+            elif name not in finished:
                 written.append(place)
-                write_fragments(fragments, place, force=force)
+                if not in_place:
+                    save(fragments, place, force=force, source=source)
+                if isinstance(fragments, StoredFragments):
+                    fragments = StoredFragments(place, device=bk.name)
             record = attach.describe(
                 place, fragments, sample=name, device=bk.name, bam_options=bam_options if place is file else None
             )
@@ -192,10 +217,12 @@ def _store_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.fragments"
 
 
-def _cell_table(bk: Any, fragments: Fragments, mito_codes: list[int], name: str) -> pd.DataFrame:
-    n = fragments.n_cells
-    sample = counts.sample_rows(bk, fragments, np.arange(n, dtype=np.int32))
-    totals = counts.cell_totals(bk, sample, n, mito_codes=mito_codes)
+def _cell_table(bk: Any, fragments: Fragments | StoredFragments, mito_codes: list[int], name: str) -> pd.DataFrame:
+    totals = fragments.totals
+    if totals is None:
+        n = fragments.n_cells
+        sample = counts.sample_rows(bk, fragments, np.arange(n, dtype=np.int32))
+        totals = counts.cell_totals(bk, sample, n, mito_codes=mito_codes)
     return pd.DataFrame(
         {
             slots.N_FRAGMENT: totals.rows - totals.mito_rows,

@@ -18,6 +18,7 @@ from gpuatac.io import ask
 from gpuatac.io.annotation import transcripts_of
 from gpuatac.io.attach import genome_of
 from gpuatac.io.bed import regions_frame
+from gpuatac.pp._names import coordinate_names
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -113,33 +114,24 @@ def _excluded_codes(names: Collection[str] | str | None, genome: Genome) -> set[
 
 
 def _tile_var(genome: Genome, codes: list[int], bin_size: int) -> pd.DataFrame:
-    sizes = genome.sizes[codes]
-    n = -(-sizes // bin_size)
-    chrom = np.repeat(np.arange(len(codes), dtype=np.int16 if len(codes) < 2**15 else np.int32), n)
-    start = (np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)) * bin_size
-    end = np.minimum(start + bin_size, np.repeat(sizes, n))
-    names = [genome.names[c] for c in codes]
-    return coordinate_frame(pd.Categorical.from_codes(chrom, names), start.astype(np.int32), end.astype(np.int32))
+    sizes = [int(genome.sizes[c]) for c in codes]
+    ptr = np.cumsum([0, *(counts.n_bins(size, bin_size) for size in sizes)])
+    chrom = np.empty(ptr[-1], np.int8 if len(codes) < 2**7 else np.int16 if len(codes) < 2**15 else np.int32)
+    start, end = np.empty(ptr[-1], np.int32), np.empty(ptr[-1], np.int32)
+    for i, size in enumerate(sizes):
+        tiles = slice(ptr[i], ptr[i + 1])
+        chrom[tiles] = i
+        start[tiles] = np.arange(ptr[i + 1] - ptr[i], dtype=np.int64) * bin_size
+        end[tiles][:-1] = start[tiles][1:]
+        end[ptr[i + 1] - 1] = size
+    return coordinate_frame(pd.Categorical.from_codes(chrom, [genome.names[c] for c in codes]), start, end)
 
 
 def coordinate_frame(chrom: pd.Categorical, start: np.ndarray, end: np.ndarray) -> pd.DataFrame:
     """A ``var`` named "chrom:start-end" with integer coordinates."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    text = pc.binary_join_element_wise(
-        pc.binary_join_element_wise(
-            pa.DictionaryArray.from_arrays(pa.array(chrom.codes), pa.array(chrom.categories.astype(str))).cast(
-                pa.string()
-            ),
-            pa.array(start).cast(pa.string()),
-            ":",
-        ),
-        pa.array(end).cast(pa.string()),
-        "-",
+    return pd.DataFrame(
+        {slots.CHROM: chrom, slots.START: start, slots.END: end}, index=coordinate_names(chrom, start, end)
     )
-    names = text.to_numpy(zero_copy_only=False)
-    return pd.DataFrame({slots.CHROM: chrom, slots.START: start, slots.END: end}, index=pd.Index(names, dtype=object))
 
 
 def _deliver(adata: AnnData, x: Any, var: pd.DataFrame, *, inplace: bool) -> AnnData | None:

@@ -14,6 +14,7 @@ from gpuatac import pp, slots
 from gpuatac.fragments import ReadSummary
 from gpuatac.io.atomic import replacing
 from gpuatac.io.attach import records_of
+from gpuatac.memory import get_memory, peak
 from gpuatac.pp._cells import filter_text
 from gpuatac.workflow.steps import skipped
 from gpuatac.workflow.truth import as_lines as truth_lines
@@ -64,8 +65,11 @@ def report_of(
         "median_n_fragment": float(np.median(obs[slots.N_FRAGMENT])),
         "seconds": seconds,
         "total_seconds": round(total, 2),
-        "peak_memory_bytes": device.memory()["peak"],
+        "peak_memory_bytes": peak(),
+        "memory_limit_bytes": get_memory(),
     }
+    if device.name == "gpu":
+        out["peak_device_memory_bytes"] = device.memory()["peak"]
     if slots.TSSE in obs:
         out["median_tsse"] = float(np.median(obs[slots.TSSE]))
         out["library_tsse"] = float(adata.uns[slots.LIBRARY_TSSE])
@@ -189,8 +193,10 @@ def as_text(report: dict[str, Any]) -> str:
     lines += [
         "",
         f"seconds: {steps}; total {report['total_seconds']:.1f}",
-        f"peak memory: {report['peak_memory_bytes'] / 2**30:.1f} GiB",
+        f"peak memory: {report['peak_memory_bytes'] / 2**30:.1f} GiB (limit {report['memory_limit_bytes'] / 2**30:.1f} GiB)",
     ]
+    if "peak_device_memory_bytes" in report:
+        lines.append(f"peak memory of the GPU: {report['peak_device_memory_bytes'] / 2**30:.1f} GiB")
     return "\n".join(lines) + "\n"
 
 

@@ -80,8 +80,83 @@ def _order_ties(start, end, cell, count, strand):  # type: ignore[no-untyped-def
         low = high
 
 
+@nb.njit(cache=True, nogil=True)
+def _count_kept(cell, new_code):  # type: ignore[no-untyped-def]
+    n = 0
+    for i in range(cell.size):
+        n += new_code[cell[i]] >= 0
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+def _append(at, start, end, cell, count, strand, new_code, o_start, o_end, o_cell, o_count, o_strand):  # type: ignore[no-untyped-def]
+    """Copy the kept rows to ``at`` and on; where they end, and whether starts ascend from the row before ``at`` on."""
+    ascending = True
+    last = o_start[at - 1] if at > 0 else np.int32(-1)
+    for i in range(start.size):
+        c = new_code[cell[i]]
+        if c >= 0:
+            s = start[i]
+            ascending &= s >= last
+            last = s
+            o_start[at], o_end[at], o_cell[at], o_count[at] = s, end[i], c, count[i]
+            if o_strand.size:
+                o_strand[at] = strand[i] if strand.size else np.int8(0)
+            at += 1
+    return at, ascending
+
+
+@nb.njit(cache=True, nogil=True)
+def _radix_order(key):  # type: ignore[no-untyped-def]
+    """Stable order of non-negative int32 keys: passes of 11 bits, as many as the largest key needs."""
+    n = key.size
+    order, other = np.arange(n, dtype=np.int64), np.empty(n, np.int64)
+    largest = 0
+    for i in range(n):
+        largest = max(largest, key[i])
+    shift = 0
+    while largest >> shift:
+        at = np.zeros(2049, np.int64)
+        for i in range(n):
+            at[((key[i] >> shift) & 2047) + 1] += 1
+        for b in range(2048):
+            at[b + 1] += at[b]
+        for i in range(n):
+            k = order[i]
+            b = (key[k] >> shift) & 2047
+            other[at[b]] = k
+            at[b] += 1
+        order, other = other, order
+        shift += 11
+    return order
+
+
+_NO_STRAND = np.empty(0, np.int8)
+
+
 class Ordering:
     """The CPU side of ``protocol.Ordering``."""
+
+    def count_kept(self, cell: Any, new_code: Any) -> int:
+        """See ``protocol.Ordering.count_kept``."""
+        return int(_count_kept(cell, new_code))
+
+    def merge_segments(self, segments: list[Any], new_code: Any, out: Any) -> bool:
+        """See ``protocol.Ordering.merge_segments``."""
+        strand = _NO_STRAND if out.strand is None else out.strand
+        columns = (out.start, out.end, out.cell, out.count)
+        at, came_sorted = 0, True
+        while segments:
+            part = segments.pop(0)
+            theirs = _NO_STRAND if part.strand is None else part.strand
+            at, ascending = _append(at, *part[:4], theirs, new_code, *columns, strand)
+            came_sorted &= bool(ascending)
+        if not came_sorted:
+            order = _radix_order(out.start)
+            for column in (*columns, *([] if out.strand is None else [strand])):
+                column[:] = column[order]
+        _order_ties(*columns, strand)
+        return came_sorted
 
     def sort_fragments(
         self, chrom: Any, start: Any, end: Any, cell: Any, count: Any, strand: Any | None, *, n_chroms: int
@@ -95,7 +170,7 @@ class Ordering:
             s, e, b, k, d = (col[ptr[c] : ptr[c + 1]] for col in columns)
             was_sorted = bool(_ascending(s))
             if not was_sorted:
-                order = np.argsort(s, kind="stable")
+                order = _radix_order(s)
                 for col in (s, e, b, k, *([d] if strand is not None else [])):
                     col[:] = col[order]
             _order_ties(s, e, b, k, d)

@@ -7,12 +7,15 @@ two arguments swapped is refused by name on any launcher, not met as an illegal 
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from gpuatac import compiling
 
 #: The number types that common.cuh names.
 DTYPES = {
@@ -159,6 +162,9 @@ class CudaLauncher:
             module = self._modules.get((device, kernel.file))
             if module is None:
                 module = self._cupy.RawModule(code=source(kernel.file), options=("-std=c++17",))
+                began = time.perf_counter()
+                module.compile()
+                compiling.record(time.perf_counter() - began)
                 self._modules[device, kernel.file] = module
             function = self._functions[device, kernel.name] = module.get_function(kernel.name)
         return function

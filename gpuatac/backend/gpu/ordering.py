@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from gpuatac.backend.protocol import Segment
+    from gpuatac.fragments import Columns
 
 BITS = 31  # of a coordinate or a cell, none of them negative
 
@@ -14,6 +18,29 @@ class Ordering:
 
     def __init__(self, xp: Any) -> None:
         self._xp = xp
+
+    def count_kept(self, cell: Any, new_code: Any) -> int:
+        """See ``protocol.Ordering.count_kept``."""
+        return int((new_code[cell] >= 0).sum())
+
+    def merge_segments(self, segments: list[Segment], new_code: Any, out: Columns) -> bool:
+        """See ``protocol.Ordering.merge_segments``."""
+        xp = self._xp
+        if not segments:
+            return True
+        start, end, cell, count = (xp.concatenate([s[i] for s in segments]) for i in range(4))
+        strand = None
+        if out.strand is not None:
+            strand = xp.concatenate(
+                [xp.zeros(s.start.size, np.int8) if s.strand is None else s.strand for s in segments]
+            )
+        segments.clear()
+        chrom = xp.zeros(start.size, np.int16)
+        _, *columns, came_sorted = self.sort_fragments(chrom, start, end, new_code[cell], count, strand, n_chroms=1)
+        for target, column in zip(out, columns, strict=True):
+            if target is not None:
+                target[...] = column
+        return came_sorted
 
     def sort_fragments(
         self, chrom: Any, start: Any, end: Any, cell: Any, count: Any, strand: Any | None, *, n_chroms: int

@@ -1,0 +1,81 @@
+"""Names of features, "chrom:start-end", without six million Python strings."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+import pandas as pd
+
+ARROW_FROM = 1 << 20  # names; above, they are kept as Arrow strings (20 bytes a name instead of 80)
+
+
+@nb.njit(cache=True, nogil=True)
+def _digits(value):  # type: ignore[no-untyped-def]
+    n = 1
+    while value >= 10:
+        value //= 10
+        n += 1
+    return n
+
+
+@nb.njit(cache=True, nogil=True)
+def _offsets(chrom, start, end, name_ptr):  # type: ignore[no-untyped-def]
+    out = np.zeros(chrom.size + 1, np.int64)
+    for i in range(chrom.size):
+        c = chrom[i]
+        out[i + 1] = out[i] + name_ptr[c + 1] - name_ptr[c] + _digits(start[i]) + _digits(end[i]) + 2
+    return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _fill(chrom, start, end, names, name_ptr, offsets):  # type: ignore[no-untyped-def]
+    out = np.empty(offsets[-1], np.uint8)
+    for i in range(chrom.size):
+        at = offsets[i]
+        for k in range(name_ptr[chrom[i]], name_ptr[chrom[i] + 1]):
+            out[at] = names[k]
+            at += 1
+        last = offsets[i + 1] - 1
+        value = end[i]
+        for _ in range(_digits(end[i])):
+            out[last] = 48 + value % 10
+            value //= 10
+            last -= 1
+        out[last] = 45  # -
+        last -= 1
+        value = start[i]
+        while last > at:
+            out[last] = 48 + value % 10
+            value //= 10
+            last -= 1
+        out[at] = 58  # :
+    return out
+
+
+def coordinate_names(chrom: pd.Categorical, start: np.ndarray, end: np.ndarray) -> pd.Index:
+    """An index of "chrom:start-end" for int32 coordinates, none of them negative.
+
+    Up to 1,048,576 names are Python strings (object); more are Arrow strings, which pandas and AnnData take as well.
+    """
+    import pyarrow as pa
+
+    text = [str(name).encode() for name in chrom.categories]
+    raw = np.frombuffer(b"".join(text) or b" ", np.uint8).copy()
+    ptr = np.cumsum([0, *map(len, text)], dtype=np.int64)
+    columns = (chrom.codes, np.asarray(start, np.int32), np.asarray(end, np.int32))
+    offsets = _offsets(*columns, ptr)
+    data = _fill(*columns, raw, ptr, offsets)
+    names = pa.LargeStringArray.from_buffers(len(chrom), pa.py_buffer(offsets), pa.py_buffer(data))
+    if len(chrom) <= ARROW_FROM:
+        return pd.Index(names.to_numpy(zero_copy_only=False), dtype=object)
+    return pd.Index(pd.array(names, dtype=_arrow_dtype()))
+
+
+def _arrow_dtype() -> str:
+    """pandas' own string type from version 3 on; before, its Arrow strings, which anndata must be told it may write."""
+    if int(pd.__version__.partition(".")[0]) >= 3:
+        return "str"
+    import anndata
+
+    anndata.settings.allow_write_nullable_strings = True
+    return "string[pyarrow]"
