@@ -2,10 +2,12 @@
 PYTHON ?= python3
 PYTHON312 ?= python3.12
 RESULTS ?= benchmarks/results
+SIZES ?= 5 20 80
+MEMORY ?=
 PIP = -m pip install --quiet --disable-pip-version-check
 export MPLBACKEND = Agg
 
-.PHONY: demo test lint contract parity accuracy bench gpu clean
+.PHONY: demo test lint contract parity accuracy bench bench-scaling gpu clean
 
 .venv/bin/gpuatac: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -41,10 +43,10 @@ contract: .venv-contract/ready
 	.venv-contract/bin/python -m pytest tests/contract -m contract
 	.venv-contract/bin/python -m pytest -n auto --dist worksteal -m "not contract and not gpu"
 
-# SnapATAC2 2.9.0 in an environment of its own.
+# SnapATAC2 2.9.0, and scanpy beside it, in an environment of their own.
 .venv-peer/ready:
 	$(PYTHON) -m venv .venv-peer
-	.venv-peer/bin/python $(PIP) snapatac2==2.9.0 umap-learn
+	.venv-peer/bin/python $(PIP) snapatac2==2.9.0 scanpy igraph umap-learn
 	touch $@
 
 parity: .venv-dev/ready .venv-peer/ready
@@ -53,9 +55,15 @@ parity: .venv-dev/ready .venv-peer/ready
 accuracy: .venv-dev/ready .venv-peer/ready
 	.venv-dev/bin/python benchmarks/accuracy.py --peer .venv-peer/bin/python --results $(RESULTS)
 
+# Every verb beside SnapATAC2 and scanpy, then doublets.
 bench: .venv-dev/ready .venv-peer/ready
 	.venv-dev/bin/python benchmarks/vs_snapatac2.py --peer .venv-peer/bin/python --work .bench --results $(RESULTS)
 	.venv-dev/bin/python benchmarks/doublets.py --results $(RESULTS)
+
+# The main job at SIZES million fragments, within MEMORY (such as 4G) where it is given; inputs are made in .bench.
+bench-scaling: .venv-dev/ready
+	.venv-dev/bin/python benchmarks/scaling.py --work .bench --sizes $(SIZES) --results $(RESULTS) \
+	  $(if $(MEMORY),--memory $(MEMORY))
 
 # On a machine with a GPU, in an environment that has gpuatac[cuda13] and pytest: every gpu test, then the kernels.
 gpu:

@@ -115,6 +115,7 @@ def traffic(calls: dict[str, tuple], n_keys: dict[str, int]) -> dict[str, tuple[
         "tss_counts": (n["tss_counts"], 12 * n["tss_counts"]),
         "length_histogram": (n["length_histogram"], 12 * n["length_histogram"]),
         "length_classes": (n["length_classes"], 20 * n["length_classes"]),
+        "quality": (n["quality"], 20 * n["quality"] + 8 * n_keys["quality"]),
         "row_sums": (n["row_sums"], 12 * n["row_sums"]),
     }
     indptr, indices = calls["copy_rows"][1][0], calls["copy_rows"][1][1]
@@ -157,6 +158,20 @@ def run_every_kernel(xp, sparse, n: int, recorder: Recorder) -> dict[str, int]:
     )
     counting.length_histogram(start, end, row, max_length=1_000)
     counting.length_classes(start, end, row, n_rows=N_CELLS, bounds=(147, 294))
+    quality = counting.quality(
+        start,
+        end,
+        row,
+        n_rows=N_CELLS,
+        max_length=1_000,
+        bounds=(147, 294),
+        tss=tss,
+        reverse=tss % 2 == 0,
+        window=WINDOW,
+        half_center=5,
+        edge=100,
+        regions=[tuple(regions.values()), (tss[:0], tss[:0])],
+    )
     counting.row_sums(row, None, n_rows=N_CELLS)
     counting.hstack(tiles, [n_bins, n_bins])
     group = xp.asarray(rng.integers(0, 2_000, N_REGIONS).astype(np.int32))
@@ -172,6 +187,7 @@ def run_every_kernel(xp, sparse, n: int, recorder: Recorder) -> dict[str, int]:
         "tile_span_keys": int(tiles[1].data.sum()),
         "region_hit_keys": int(counts.data.sum()),
         "overlap_any": int(hits.sum()),
+        "quality": int(quality.in_regions.sum()),
         "name_bytes": sum(map(len, parsed.barcodes)),
     }
 

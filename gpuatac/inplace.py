@@ -31,15 +31,15 @@ def set_matrix(adata: AnnData, x: Any, var: pd.DataFrame) -> None:
     rebuild(adata, X=x, obs=adata.obs, var=var, uns=dict(adata.uns), obsm=dict(adata.obsm), obsp=dict(adata.obsp))
 
 
-def keep_cells(adata: AnnData, mask: np.ndarray) -> None:
-    """Keep the rows of ``mask`` (bool) in place."""
+def keep_cells(adata: AnnData, mask: np.ndarray, x: Any = None) -> None:
+    """Keep the rows of ``mask`` (bool) in place; ``x`` is X cut already, where its owner cuts it otherwise (on disk)."""
     rows = np.flatnonzero(mask)
     raw = None if adata.raw is None else adata.raw.to_adata()[rows].copy()
     layers = {key: value[rows] for key, value in adata.layers.items() if key is not None}  # anndata 0.13: None is X
     pairs = {key: value[rows][:, rows] for key, value in adata.obsp.items()}
     rebuild(
         adata,
-        X=None if adata.X is None else adata.X[rows],
+        X=None if adata.X is None else adata.X[rows] if x is None else x,
         obs=adata.obs.iloc[rows].copy(),
         var=adata.var,
         uns=dict(adata.uns),

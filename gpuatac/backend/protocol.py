@@ -9,10 +9,13 @@ data int32 on a CPU / float32 on a GPU), rows sorted by column, no explicit zero
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
 Strategy = Literal["insertion", "fragment", "paired-insertion"]
@@ -94,7 +97,7 @@ class ParsedBlock:
     def barcodes(self) -> list[bytes]:
         """The distinct barcodes."""
         raw, ptr = self.name_text.tobytes(), self.name_ptr.tolist()
-        return [raw[a:b] for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
+        return [raw[a:b] for a, b in itertools.pairwise(ptr)]
 
 
 class Parsing(Protocol):
@@ -235,7 +238,11 @@ class Counting(Protocol):
         ...
 
     def hstack(self, parts: list[Csr], widths: list[int]) -> Csr:
-        """Join blocks of columns; column indices of part i are shifted by sum(widths[:i])."""
+        """Join blocks of columns; column indices of part i are shifted by sum(widths[:i]).
+
+        The list ``parts`` is emptied. Where the caller holds the parts nowhere else, their memory is given back while
+        they are copied: on a CPU the parts and the result take hardly more than one of them at any time.
+        """
         ...
 
     def max_over_groups(self, counts: Csr, group: Any, *, n_groups: int) -> Csr:
@@ -243,14 +250,81 @@ class Counting(Protocol):
         ...
 
 
+class Packed(Protocol):
+    """Counts X of chosen rows and columns in a compact copy, numbered anew: what an embedding computes from them.
+
+    ``shape`` counts the chosen rows and columns. Vectors may be float64 (n,) or blocks (n, b); a block costs less than b
+    vectors.
+    """
+
+    shape: tuple[int, int]
+    nnz: int
+
+    def document_frequency(self) -> Any:
+        """int64 (n_columns,): rows with a non-zero entry."""
+        ...
+
+    def row_sums(self) -> Any:
+        """float64 (n_rows,), exact for counts."""
+        ...
+
+    def squared_norms(self, weights: Any) -> Any:
+        """float64 (n_rows,): sum of weights_j x_ij^2."""
+        ...
+
+    def times(self, s: Any) -> Any:
+        """X s."""
+        ...
+
+    def transposed_times(self, u: Any) -> Any:
+        """X' u."""
+        ...
+
+    def gram(self, weights: Any) -> Callable[[Any], Any]:
+        """The function u -> X (weights * (X' u)), in float64."""
+        ...
+
+    def similarities(self, weights: Any) -> Any:
+        """X diag(weights) X' (n_rows, n_rows) float64, new and contiguous, where it is cheaper to write it out than to take
+        the products of an eigen-solver; else None.
+        """
+        ...
+
+    def pair_products(self, left: Any, right: Any, weights: Any) -> Any:
+        """float64 (n_pairs,): sum_j weights_j x_ij x_kj for the rows i = left[p], k = right[p] (int64)."""
+        ...
+
+    def union_frequency(self, left: Any, right: Any) -> Any:
+        """int64 (n_columns,): pairs (left[p], right[p]) of which one or both rows are non-zero there."""
+        ...
+
+
 class Linalg(Protocol):
-    """Sparse linear algebra on the backend's CSR matrices."""
+    """Sparse linear algebra. ``x`` is CSR of the backend, or has ``shape`` and ``row_blocks`` (``core.rows``)."""
+
+    block: int  # vectors that a product of ``Packed`` should take at once
+
+    def pack(self, x: Any, columns: Any = None, rows: Any = None) -> Packed:
+        """A compact copy of the columns of a bool mask and of ``rows`` (host int64, ascending); None for all."""
+        ...
 
     def gram(self, x: Any, weights: Any) -> Any:
-        """The function u -> X (weights * (X' u)) for counts X (CSR) and float64 weights of its columns, in float64.
+        """The function u -> X (weights * (X' u)) for float64 weights of the columns of X, in float64.
 
-        Neither the product X X' nor, on a CPU, a float64 copy of X is made.
+        Neither the product X X' nor, on a CPU, a float64 copy of X is made; columns of weight 0 are left out.
         """
+        ...
+
+    def document_frequency(self, x: Any) -> Any:
+        """int64 (n_columns,): rows with a non-zero entry in each column."""
+        ...
+
+    def column_sums(self, x: Any) -> Any:
+        """float64 (n_columns,), exact for counts."""
+        ...
+
+    def row_sums(self, x: Any) -> Any:
+        """float64 (n_rows,), exact for counts."""
         ...
 
     def squared_norms(self, x: Any, weights: Any) -> Any:
@@ -258,12 +332,24 @@ class Linalg(Protocol):
         ...
 
     def eigsh_la(
-        self, matvec: Any, n: int, k: int, *, v0: Any, tol: float = 0.0, which: Literal["LA", "LM"] = "LA"
+        self,
+        matvec: Any,
+        n: int,
+        k: int,
+        *,
+        v0: Any,
+        tol: float = 0.0,
+        which: Literal["LA", "LM"] = "LA",
+        block: int = 1,
     ) -> tuple[Any, Any]:
         """The k eigenpairs of a symmetric operator that are largest algebraically ("LA") or in magnitude ("LM").
 
-        Values descend: float64 (k,), (n, k).
+        ``matvec`` takes and gives (n,), or (n, block) when ``block`` > 1. Values descend: float64 (k,), (n, k).
         """
+        ...
+
+    def eigh_largest(self, matrix: Any, k: int) -> tuple[Any, Any]:
+        """The k algebraically largest eigenpairs of a dense symmetric matrix, which is overwritten."""
         ...
 
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from gpuatac.backend.protocol import Backend, Csr, Strategy, TssCounts
 from gpuatac.fragments import CellTotals, Columns, Fragments
-from gpuatac.genome import Genome
 from gpuatac.memory import get_memory
 from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from gpuatac.genome import Genome
 
 T = TypeVar("T")
 LOADING_BYTES = 48  # a fragment takes while its chromosome is loaded and counted

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from gpuatac.backend.protocol import Backend
 
 
+MOST_COUNTED = 1 << 24
+
+
 def select_by_rank(
     score: np.ndarray, n_features: int, *, lower: float, upper: float, eligible: np.ndarray
 ) -> np.ndarray:
@@ -22,11 +25,36 @@ def select_by_rank(
     ranks higher, so that the choice does not depend on a sorting algorithm.
     """
     candidates = np.flatnonzero(eligible & (score > 0))
-    falling = candidates[np.argsort(-score[candidates], kind="stable")]
-    n_low, n_high = int(lower * falling.size), int(upper * falling.size)
-    chosen = falling[n_high : falling.size - n_low][:n_features]
+    n = candidates.size
+    n_low, n_high = int(lower * n), int(upper * n)
+    first, last = n_high, min(n - n_low, n_high + n_features)  # ranks, counted from the highest score
     mask = np.zeros(score.size, bool)
-    mask[chosen] = True
+    if first < last:
+        values = _compact(score[candidates])
+        mask[candidates] = _highest(values, last) & ~_highest(values, first)
+    return mask
+
+
+def _compact(values: np.ndarray) -> np.ndarray:
+    """Counts as int32 where that changes nothing, so that they can be counted instead of partitioned."""
+    if values.max() >= MOST_COUNTED:
+        return values
+    whole = values.astype(np.int32)
+    return whole if np.array_equal(whole, values) else values
+
+
+def _highest(values: np.ndarray, k: int) -> np.ndarray:
+    """Mask of the k highest values; of equal ones the first. O(n): nothing is sorted."""
+    if k in (0, values.size):
+        return np.full(values.size, k > 0)
+    if values.dtype.kind == "i":
+        at_least = np.cumsum(np.bincount(values)[::-1])[::-1]  # values of v or more
+        cut = np.flatnonzero(at_least >= k)[-1]
+    else:
+        cut = np.partition(values, values.size - k)[values.size - k]
+    mask = values > cut
+    ties = np.flatnonzero(values == cut)
+    mask[ties[: k - int(mask.sum())]] = True
     return mask
 
 

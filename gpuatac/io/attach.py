@@ -69,7 +69,12 @@ def cache_key(path: Path, record: dict[str, str]) -> tuple:
 
 
 def describe(
-    path: Path, fragments: Fragments | StoredFragments, *, sample: str, device: str, bam_options: Mapping[str, Any] | None = None
+    path: Path,
+    fragments: Fragments | StoredFragments,
+    *,
+    sample: str,
+    device: str,
+    bam_options: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """The record of one sample for ``uns["fragments"]``."""
     content = hashlib.sha256("\n".join(fragments.barcodes.tolist()).encode())

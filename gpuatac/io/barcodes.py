@@ -110,9 +110,7 @@ class BarcodeTable:
         n_names = ptr.size - 1
         self._make_room(n_names, int(ptr[-1]))
         numbers = np.empty(n_names, np.int32)
-        self.n = _merge(
-            self._table, self._hashes, self._text, self._ptr, self.n, _writable(text), ptr, numbers
-        )
+        self.n = _merge(self._table, self._hashes, self._text, self._ptr, self.n, _writable(text), ptr, numbers)
         self._totals[0, numbers] += rows
         self._totals[1, numbers] += mito_rows
         self._totals[2, numbers] += copies

@@ -220,7 +220,8 @@ class Collector:
         bk = self.bk
         n_chroms = len(self.genome.names)
         kept = [
-            sum(bk.ordering.count_kept(s.cell, self._new_code) for s in self._segments[code]) for code in range(n_chroms)
+            sum(bk.ordering.count_kept(s.cell, self._new_code) for s in self._segments[code])
+            for code in range(n_chroms)
         ]
         ptr = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
         flat = self._empty(int(ptr[-1]))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpuatac import check, progress
-from gpuatac.backend import resolve
 from gpuatac.backend import protocol as p
+from gpuatac.backend import resolve
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.fragments import DROP_REASONS, CellTotals, Fragments, ReadSummary
 from gpuatac.genome import MITO_NAMES, Genome
@@ -175,9 +175,7 @@ class Wanted:
         """Whether no barcode is left out."""
         return self.allowed is None and self.min_num_fragments == 0
 
-    def mask(
-        self, names: Callable[[np.ndarray], list[str]], totals: CellTotals, summary: ReadSummary
-    ) -> np.ndarray:
+    def mask(self, names: Callable[[np.ndarray], list[str]], totals: CellTotals, summary: ReadSummary) -> np.ndarray:
         """Which barcodes are kept, rows of the others counted in ``summary``; ``names`` gives those of numbers."""
         n = totals.rows.size
         listed = np.ones(n, bool)
@@ -299,5 +297,3 @@ def _raise_line(path: Path, text: np.ndarray, block: ParsedBlock, lines_before: 
         found, allowed = f"{line.count(9) + 1} columns", "3, as in the first line (a bulk BED file)"
         remedy = "give every line the same columns"
     raise FileFormatError(path, f"{found} ({shown!r})", allowed, remedy, line=lines_before + block.error_line + 1)
-
-

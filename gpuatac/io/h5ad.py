@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 
 from gpuatac import slots
 from gpuatac.backend import backend_of, is_device_array
 from gpuatac.io import matrices
 from gpuatac.io.atomic import replacing
 from gpuatac.io.attach import records_of, set_records
+from gpuatac.io.csr_file import DiskMatrix, is_on_disk, write_csr
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+NAMES_AT_ONCE = 1 << 18
 
 
 def read_h5ad(path: str | Path) -> AnnData:
@@ -80,15 +88,82 @@ def write_h5ad(adata: AnnData, path: str | Path, *, force: bool = False) -> Path
         set_records(stored, records)
         try:
             with replacing(path, force=force) as partial:
-                stored.write_h5ad(partial, compression="gzip", compression_opts=1)
+                _write(stored, partial)
         finally:
             stored.uns = kept_uns
         if not adata.is_view:  # a view's paths are absolute or have their base already
             set_records(adata, records, str(folder))
         return path
     with replacing(path, force=force) as partial:
-        stored.write_h5ad(partial, compression="gzip", compression_opts=1)
+        _write(stored, partial)
     return path
+
+
+def _write(adata: AnnData, path: Path) -> None:
+    """The parts of an .h5ad (anndata's on-disk format 0.1.0), its CSR matrices by our own writer."""
+    from anndata.io import write_elem
+
+    if not adata.is_view:
+        adata.strings_to_categoricals()
+    options = {"compression": "gzip", "compression_opts": 1}
+    with h5py.File(path, "w") as file:
+        file.attrs["encoding-type"] = "anndata"
+        file.attrs["encoding-version"] = "0.1.0"
+        if adata.X is not None:
+            _write_matrix(file, "X", adata.X, options)
+        write_elem(file, "obs", adata.obs, dataset_kwargs=options)
+        _write_var(file, adata.var, options)
+        for name in ("obsm", "varm", "obsp", "varp", "layers"):
+            group = file.create_group(name)
+            group.attrs["encoding-type"] = "dict"
+            group.attrs["encoding-version"] = "0.1.0"
+            for key, value in getattr(adata, name).items():
+                if key is not None:  # anndata 0.13: X
+                    _write_matrix(group, key, value, options)
+        write_elem(file, "uns", dict(adata.uns), dataset_kwargs=options)
+        if adata.raw is not None:
+            write_elem(file, "raw", adata.raw, dataset_kwargs=options)
+
+
+def _write_var(file: h5py.File, var: pd.DataFrame, options: dict[str, Any]) -> None:
+    """The features; millions of names (Arrow strings) go as text of fixed length, part by part, instead of Python strings."""
+    from anndata.io import write_elem
+
+    if var.index.dtype == object or var.index.name is not None:
+        write_elem(file, "var", var, dataset_kwargs=options)
+        return
+    write_elem(file, "var", var.iloc[:0].set_axis(pd.Index([], dtype=object)), dataset_kwargs=options)
+    group = file["var"]
+    del group["_index"]
+    names = var.index.array
+    width = max(int(pd.Series(names).str.len().max()), 1)
+    shape = {"shape": (len(var),), "chunks": (NAMES_AT_ONCE,), "shuffle": True}
+    text = h5py.string_dtype("utf-8", width)
+    out = group.create_dataset("_index", dtype=text, **shape, **options)
+    out.attrs["encoding-type"] = "string-array"
+    out.attrs["encoding-version"] = "0.2.0"
+    for low in range(0, len(var), NAMES_AT_ONCE):
+        part = names[low : low + NAMES_AT_ONCE]
+        out[low : low + len(part)] = np.asarray(part, dtype=object).astype(text)
+    for name in var.columns:
+        del group[name]
+        write_elem(
+            group,
+            name,
+            var[name].array if var[name].dtype == "category" else var[name].to_numpy(),
+            dataset_kwargs=options,
+        )
+
+
+def _write_matrix(group: h5py.Group, name: str, value: Any, options: dict[str, Any]) -> None:
+    from anndata.io import write_elem
+
+    if is_on_disk(value):
+        write_csr(group, name, DiskMatrix(value))
+    elif sp.issparse(value) and value.format == "csr" and value.shape[1] < 2**31 and value.dtype.kind in "iuf":
+        write_csr(group, name, value)
+    else:
+        write_elem(group, name, value, dataset_kwargs=options)
 
 
 def _on_host(adata: AnnData) -> AnnData:

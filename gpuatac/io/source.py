@@ -82,7 +82,9 @@ def load_source(
         return rows.fragments(barcodes, summary, totals)
 
 
-def _from_store(path: Path, genome: Genome, wanted: Wanted, *, device: Literal["cpu", "gpu"]) -> Fragments | StoredFragments:
+def _from_store(
+    path: Path, genome: Genome, wanted: Wanted, *, device: Literal["cpu", "gpu"]
+) -> Fragments | StoredFragments:
     """A data set, with barcodes left out as ``wanted`` says."""
     stored = StoredFragments(path, device=device)
     _same_genome(path, stored.genome, genome)

@@ -143,9 +143,7 @@ class StoreWriter:
         )
         return int(start.size)
 
-    def finish(
-        self, summary: ReadSummary, totals: CellTotals | None, *, source: dict[str, Any] | None = None
-    ) -> None:
+    def finish(self, summary: ReadSummary, totals: CellTotals | None, *, source: dict[str, Any] | None = None) -> None:
         """Write the description, which makes the folder a data set; ``source`` says what it was imported from."""
         meta = {
             "format": FORMAT_VERSION,
@@ -244,11 +242,15 @@ class StoredFragments:
 
         meta = read_meta(path)
         with _refusing_damage(path / META):
-            self.genome = Genome(meta["genome"]["name"], meta["genome"]["chrom_sizes"], contigs=meta["genome"]["contigs"])
+            self.genome = Genome(
+                meta["genome"]["name"], meta["genome"]["chrom_sizes"], contigs=meta["genome"]["contigs"]
+            )
             self._rows = np.array(meta["rows"], np.int64)
             self.summary = ReadSummary(**meta["summary"])
             totals = meta.get("totals")
-            self.totals = None if totals is None else CellTotals(*(np.array(totals[k], np.int64) for k in CellTotals._fields))
+            self.totals = (
+                None if totals is None else CellTotals(*(np.array(totals[k], np.int64) for k in CellTotals._fields))
+            )
             self.source: dict[str, Any] | None = meta.get("source")
             barcodes = np.array(meta["barcodes"], dtype=object)
         self.path = path
@@ -315,9 +317,7 @@ class StoredFragments:
         with pq.ParquetFile(file, read_dictionary=["barcode"]) as parquet:
             n = parquet.metadata.num_rows
             if n != out.start.size:
-                raise FileFormatError(
-                    file, f"{n:,} rows", f"{out.start.size:,} rows", "import the fragment file again"
-                )
+                raise FileFormatError(file, f"{n:,} rows", f"{out.start.size:,} rows", "import the fragment file again")
             at = 0
             for batch in parquet.iter_batches(batch_size=ROW_GROUP, use_threads=False):
                 rows = slice(at, at + len(batch))

@@ -9,10 +9,16 @@ import scipy.sparse as sp
 
 from gpuatac import slots
 from gpuatac.backend import is_device_array
+from gpuatac.core.rows import row_blocks
 from gpuatac.errors import InputError
+from gpuatac.io.csr_file import DiskMatrix, is_canonical, is_on_disk
+from gpuatac.memory import get_memory
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+BYTES_IN_MEMORY, SHARE_IN_MEMORY = 8, 4  # of a non-zero; a matrix is read whole up to this part of the memory limit
+KEEP_NNZ = 1 << 22  # entries whose selected columns are picked at once
 
 
 def canonical_matrix(adata: AnnData) -> Any:
@@ -25,7 +31,11 @@ def canonical_matrix(adata: AnnData) -> Any:
     x = slots.matrix_of(adata)
     if is_device_array(x):
         return canonical(x)
-    if adata.isbacked:
+    if is_on_disk(x) and is_canonical(x):
+        disk = DiskMatrix(x)
+        if disk.nnz * BYTES_IN_MEMORY > get_memory() // SHARE_IN_MEMORY:
+            return disk
+    if adata.isbacked or is_on_disk(x):
         x = x.to_memory() if hasattr(x, "to_memory") else x[:]
     return canonical(x if sp.issparse(x) and x.format == "csr" else sp.csr_matrix(x))
 
@@ -40,7 +50,7 @@ def canonical(x: Any) -> Any:
     if values.dtype.kind in "bui" and values.dtype.itemsize < 4:
         x = x.astype(np.int32)  # sums of bool and uint8 would wrap
         values = x.data
-    clean = x.has_canonical_format and not bool((values == 0).any())
+    clean = x.has_canonical_format and lowest != 0
     if not clean:
         x = x.copy()
         x.sum_duplicates()
@@ -60,13 +70,21 @@ def selected_columns(adata: AnnData, features: str | np.ndarray | None) -> Any:
 
 
 def _keep_columns(x: Any, mask: np.ndarray) -> Any:
-    """x[:, mask] by one pass over the non-zeros: SciPy's own indexing builds a column map per call and is slower."""
-    new_index = np.cumsum(mask, dtype=np.int64) - 1
-    keep = mask[x.indices]
-    counted = np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])
-    indptr = counted[x.indptr]
-    indices = new_index[x.indices[keep]].astype(np.int32)
-    out = sp.csr_matrix((x.data[keep], indices, indptr), shape=(x.shape[0], int(mask.sum())))
+    """x[:, mask] by blocks of rows: SciPy's own indexing builds a column map per call and is slower."""
+    number = (np.cumsum(mask, dtype=np.int64) - 1).astype(np.int32)
+    pointers, indices, data = [np.zeros(1, np.int64)], [], []
+    for block in row_blocks(x, max_nnz=KEEP_NNZ):
+        keep = mask[block.indices]
+        counted = np.zeros(keep.size + 1, np.int64)
+        np.cumsum(keep, out=counted[1:])
+        pointers.append(counted[block.indptr[1:]] + pointers[-1][-1])
+        indices.append(number[block.indices[keep]])
+        data.append(block.data[keep])
+    parts = (
+        np.concatenate([np.empty(0, data[0].dtype if data else np.int32), *data]),
+        np.concatenate([number[:0], *indices]),
+    )
+    out = sp.csr_matrix((*parts, np.concatenate(pointers)), shape=(x.shape[0], int(mask.sum())))
     out.has_sorted_indices = True
     out.has_canonical_format = True
     return out

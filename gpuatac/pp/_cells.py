@@ -12,6 +12,7 @@ from gpuatac import check, slots
 from gpuatac.core import qc
 from gpuatac.errors import InputError
 from gpuatac.inplace import keep_cells
+from gpuatac.io.csr_file import is_canonical, is_on_disk, rows_on_disk
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def remove_cells(adata: AnnData, verb: str, rules: dict[str, np.ndarray], *, inp
     held = [str(r) for r in np.atleast_1d(adata.uns.get(slots.FILTERS, np.empty(0, dtype=object)))]
     adata.uns[slots.FILTERS] = np.array([*held, json.dumps(report)], dtype=object)
     if bad.any():
-        keep_cells(adata, ~bad)
+        on_disk = adata.X is not None and is_on_disk(adata.X) and is_canonical(adata.X)
+        keep_cells(adata, ~bad, rows_on_disk(adata.X, ~bad) if on_disk else None)
     return None
 
 

@@ -10,7 +10,7 @@ from gpuatac import check, slots
 from gpuatac.backend import backend_of
 from gpuatac.core import doublets
 from gpuatac.errors import InputError
-from gpuatac.pp._canonical import selected_columns
+from gpuatac.pp._canonical import canonical_matrix
 from gpuatac.pp._cells import samples_of
 from gpuatac.provenance import records
 
@@ -84,7 +84,8 @@ def scrublet(
     if sim_pairs is not None and len(samples) > 1:
         msg = f"sim_pairs fits one sample, adata has {len(samples)}; call scrublet on each or leave sim_pairs out."
         raise InputError(msg)
-    x = selected_columns(adata, features)
+    columns = slots.mask_of(adata, features)
+    x = canonical_matrix(adata)
     bk = backend_of(x)
     score, probability = np.full(adata.n_obs, np.nan), np.full(adata.n_obs, np.nan)
     report: dict[str, Any] = {}
@@ -94,9 +95,10 @@ def scrublet(
                 f"sample {name!r} has {rows.size} cells; scrublet needs 10 or more: leave it out or pass fewer samples."
             )
             raise InputError(msg)
-        part = x if rows.size == adata.n_obs else x[bk.asarray(rows)]
         pairs = _pairs(sim_pairs, rows.size, sim_doublet_ratio, seed)
-        points = embed(bk, part, pairs, n_comps=n_comps, seed=seed)
+        points = embed(
+            bk, x, pairs, n_comps=n_comps, seed=seed, columns=columns, rows=rows if len(samples) > 1 else None
+        )
         observed, simulated = doublets.scores(bk, points, rows.size, expected_rate=expected_doublet_rate)
         chance, threshold = doublets.classify(observed, simulated)
         score[rows], probability[rows] = observed, chance

@@ -7,9 +7,9 @@ import logging
 import shutil
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from gpuatac.backend import Device
+    from gpuatac.backend.protocol import Backend
     from gpuatac.fragments import Fragments
 
 logger = logging.getLogger(__name__)
@@ -118,53 +119,31 @@ def import_fragments(
     bk = resolve(device)
     if whitelist is not None and not isinstance(whitelist, str | Path):
         whitelist = list(whitelist)
-    origins = [
-        origin(file, genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chrM, bam_options=bam_options)
-        for file in files
+    reading = {
+        "min_num_fragments": min_num_fragments,
+        "whitelist": whitelist,
+        "chr_m": chrM,
+        "bam_options": bam_options,
+    }
+    jobs = [
+        _Job.of(file, name, genome, out, bk.name, reading, resume=resume)
+        for file, name in zip(files, names, strict=True)
     ]
-    finished: dict[str, StoredFragments] = {}
-    if out is not None:
-        for name, source in zip(names, origins, strict=True):
-            place = _store_path(Path(out), name)
-            if resume and is_store(place) and (stored := StoredFragments(place, device=bk.name)).source == source:
-                finished[name] = stored
-            else:
-                check.may_write(place, force=force, remedy="pass force=True (--force) to replace it")
+    for job in jobs:
+        if job.place is not None and job.finished is None:
+            check.may_write(job.place, force=force, remedy="pass force=True (--force) to replace it")
     tables, record_list, summaries = [], [], {}
     with _all_or_none() as written:
-        for file, name, source in zip(files, names, origins, strict=True):
-            place = None if out is None else _store_path(Path(out), name)
-            if name in finished:
-                logger.info("import of %s: %s was finished before and is taken as it is", name, finished[name].path)
-            fragments = resident(finished[name]) if name in finished else load_source(
-                file,
-                genome,
-                sample=name,
-                min_num_fragments=min_num_fragments,
-                whitelist=whitelist,
-                chr_m=chrM,
-                device=bk.name,
-                bam_options=bam_options,
-                place=place,
-                force=force,
-                source=source,
-            )
-            in_place = isinstance(fragments, StoredFragments) and fragments.path == place != file
-            if place is None or not (len(fragments) or in_place):
-                place = file
-            elif name not in finished:
+        for job in jobs:
+            fragments, place = job.do(genome, bk, reading, force=force)
+            if place != job.file and job.finished is None:
                 written.append(place)
-                if not in_place:
-                    save(fragments, place, force=force, source=source)
-                if isinstance(fragments, StoredFragments):
-                    fragments = StoredFragments(place, device=bk.name)
-            record = attach.describe(
-                place, fragments, sample=name, device=bk.name, bam_options=bam_options if place is file else None
-            )
+            options = bam_options if place == job.file else None
+            record = attach.describe(place, fragments, sample=job.name, device=bk.name, bam_options=options)
             attach.remember(attach.cache_key(place, record), fragments)
-            tables.append(_cell_table(bk, fragments, genome.mito_codes(chrM), name))
+            tables.append(_cell_table(bk, fragments, genome.mito_codes(chrM), job.name))
             record_list.append(record)
-            summaries[name] = json.dumps(asdict(fragments.summary))
+            summaries[job.name] = json.dumps(asdict(fragments.summary))
     obs = pd.concat(tables)
     if len(names) > 1:
         obs.index = pd.Index(obs[slots.SAMPLE].astype(str) + "#" + obs.index, dtype=object)
@@ -176,6 +155,65 @@ def import_fragments(
     attach.set_genome(adata, genome)
     adata.uns[slots.READ_SUMMARY] = summaries
     return adata
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One sample to import."""
+
+    file: Path
+    name: str
+    place: Path | None  # of its data set
+    source: dict[str, Any]  # what decides its content
+    finished: StoredFragments | None  # by an import that was interrupted later
+
+    @classmethod
+    def of(
+        cls,
+        file: Path,
+        name: str,
+        genome: Genome,
+        out: str | Path | None,
+        device: Literal["cpu", "gpu"],
+        reading: dict[str, Any],
+        *,
+        resume: bool,
+    ) -> _Job:
+        place = None if out is None else Path(out) / f"{name}.fragments"
+        source = origin(file, genome, **reading)
+        finished = None
+        if resume and place is not None and is_store(place):
+            stored = StoredFragments(place, device=device)
+            finished = stored if stored.source == source else None
+        return cls(file, name, place, source, finished)
+
+    def do(
+        self, genome: Genome, bk: Backend, reading: dict[str, Any], *, force: bool
+    ) -> tuple[Fragments | StoredFragments, Path]:
+        """The fragments, and where they can be read again: the data set, or the file where none was asked for."""
+        if self.finished is not None:
+            logger.info("import of %s: %s was finished before and is taken as it is", self.name, self.finished.path)
+            return resident(self.finished), self.finished.path
+        fragments = load_source(
+            self.file,
+            genome,
+            sample=self.name,
+            device=bk.name,
+            place=self.place,
+            force=force,
+            source=self.source,
+            **reading,
+        )
+        if self.place is None:
+            return fragments, self.file
+        if isinstance(fragments, StoredFragments) and fragments.path == self.place != self.file:
+            return fragments, self.place
+        if not len(fragments):
+            return fragments, self.file
+        save(fragments, self.place, force=force, source=self.source)
+        if isinstance(fragments, StoredFragments):
+            fragments = StoredFragments(self.place, device=bk.name)
+        return fragments, self.place
 
 
 @contextmanager
@@ -211,10 +249,6 @@ def sample_names(files: list[Path], sample: str | Sequence[str] | None) -> list[
         msg = f"sample names must not be empty, start with '.' or hold '/', '\\' or '#', got {bad[0]!r}; choose others."
         raise InputError(msg)
     return names
-
-
-def _store_path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.fragments"
 
 
 def _cell_table(bk: Any, fragments: Fragments | StoredFragments, mito_codes: list[int], name: str) -> pd.DataFrame:

@@ -149,7 +149,8 @@ class Ordering:
         while segments:
             part = segments.pop(0)
             theirs = _NO_STRAND if part.strand is None else part.strand
-            at, ascending = _append(at, *part[:4], theirs, new_code, *columns, strand)
+            rows = (part.start, part.end, part.cell, part.count, theirs, new_code)
+            at, ascending = _append(at, *rows, *columns, strand)  # type: ignore[call-arg]
             came_sorted &= bool(ascending)
         if not came_sorted:
             order = _radix_order(out.start)

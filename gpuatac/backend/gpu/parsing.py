@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,7 +174,7 @@ class Parsing:
         number, first = self.distinct_names(text, item, hashes, name_at, name_length)
         lines = self._xp.bincount(number, minlength=int(first.size)).tolist()
         raw, ptr = self._names(text, first[:MAX_UNKNOWN], name_at, name_length)
-        names = [raw[a:b].tobytes() for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
+        names = [raw[a:b].tobytes() for a, b in itertools.pairwise(ptr.tolist())]
         out = {name: int(n) for name, n in zip(names, lines, strict=False)}
         if len(lines) > MAX_UNKNOWN:
             out[b"(other names)"] = int(sum(lines[MAX_UNKNOWN:]))
