@@ -1,4 +1,4 @@
-// What every kernel shares: number types by width, the grid-stride loop, binary search, sums over a warp.
+// What every kernel shares: number types by width, the grid-stride loop, binary search, cuts and overlaps, warp sums.
 //
 // NVRTC compiles these files without any host header, so the types are named here. `launch.py` pastes this text in
 // place of the #include line (CuPy's cache then sees a change of it) and reads the kernels' signatures: the
@@ -52,6 +52,25 @@ __device__ __forceinline__ i64 lower_bound(const i32* a, i64 n, i64 x) {
 
 // The first index of sorted a[0..n) whose value is > x.
 __device__ __forceinline__ i64 upper_bound(const i32* a, i64 n, i64 x) { return lower_bound(a, n, x + 1); }
+
+// Whether [a, b) overlaps one of the disjoint regions: only the last that starts before b can.
+__device__ __forceinline__ bool overlaps(i64 a, i64 b, const i32* region_start, const i32* region_end,
+                                         i64 n_regions) {
+    const i64 j = lower_bound(region_start, n_regions, b) - 1;
+    return j >= 0 && region_end[j] > a;
+}
+
+// Call visit(offset) for each TSS within window of cut p: offset = p - t + window, mirrored on the reverse strand.
+// Returns whether there is one.
+template <class Visit>
+__device__ __forceinline__ bool each_tss(i64 p, const i32* tss, const u8* reverse, i64 n_tss, i32 window, Visit visit) {
+    bool inside = false;
+    for (i64 j = lower_bound(tss, n_tss, p - window); j < n_tss && tss[j] <= p + window; j++) {
+        inside = true;
+        visit((reverse[j] ? tss[j] - p : p - tss[j]) + window);
+    }
+    return inside;
+}
 
 // Add `value` of all 32 lanes; lane 0 holds the sum.
 __device__ __forceinline__ u64 warp_sum_sync(u64 value) {

@@ -74,13 +74,6 @@ extern "C" __global__ void region_hit_keys(const i32* __restrict__ start, const 
     }
 }
 
-// Whether [a, b) overlaps one of the disjoint regions: only the last that starts before b can.
-__device__ __forceinline__ bool overlaps(i64 a, i64 b, const i32* region_start, const i32* region_end,
-                                         i64 n_regions) {
-    const i64 j = lower_bound(region_start, n_regions, b) - 1;
-    return j >= 0 && region_end[j] > a;
-}
-
 extern "C" __global__ void overlap_any(const i32* __restrict__ start, const i32* __restrict__ end,
                                        const i32* __restrict__ row, i64 n, const i32* __restrict__ region_start,
                                        const i32* __restrict__ region_end, i64 n_regions, i32 as_insertion,

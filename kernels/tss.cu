@@ -38,17 +38,13 @@ extern "C" __global__ void tss_counts(const i32* __restrict__ start, const i32* 
         n_cuts += 2;
         for (int side = 0; side < 2; side++) {
             const i64 p = side ? (i64)end[i] - 1 : (i64)start[i];
-            bool inside = false;
-            for (i64 j = lower_bound(tss, n_tss, p - window); j < n_tss && tss[j] <= p + window; j++) {
-                const i64 distance = reverse[j] ? tss[j] - p : p - tss[j];
-                const i64 offset = distance + window;
-                inside = true;
+            n_inside += each_tss(p, tss, reverse, n_tss, window, [&](i64 offset) {
                 if (privatise) atomicAdd(&block_profile[offset], 1u);
                 else atomicAdd(&profile[offset], (u64)1);
+                const i64 distance = offset - window;
                 if (distance >= -half_center && distance <= half_center) atomicAdd(&center[row[i]], (u64)1);
                 if (offset < edge || offset >= width - edge) atomicAdd(&flank[row[i]], (u64)1);
-            }
-            n_inside += inside;
+            });
         }
     }
     n_inside = warp_sum_sync(n_inside);

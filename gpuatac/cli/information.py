@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpuatac import __version__, check, slots
 from gpuatac.backend import get, gpu_problem
 from gpuatac.errors import FileFormatError
+from gpuatac.memory import get_memory
 from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def describe_machine() -> str:
     lines = [
         f"gpuatac {__version__}, Python {platform.python_version()} on {platform.system()} {platform.machine()}",
         f"CPU: {get_threads()} threads, {_gib(host['total'])} memory, {_gib(host['free'])} free",
+        f"memory limit: {_gib(get_memory())} (--memory, gpuatac.set_memory)",
         f"libraries: {_versions(LIBRARIES)}",
     ]
     problem = gpu_problem()

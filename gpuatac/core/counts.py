@@ -140,7 +140,7 @@ def tile_matrix(
 
     parts = over_chromosomes(bk, sample, work, codes)
     blank = empty_csr(bk, n_rows)
-    return bk.counting.hstack([parts.get(c, blank) for c in codes], [widths[c] for c in codes])
+    return bk.counting.hstack([parts.pop(c, blank) for c in codes], [widths[c] for c in codes])
 
 
 def region_matrix(
@@ -181,7 +181,7 @@ def region_matrix(
     blank = empty_csr(bk, n_rows)
     widths = [int(np.searchsorted(c, k + 1) - np.searchsorted(c, k)) for k in used]
     n_absent = int(np.searchsorted(c, 0))
-    joined = bk.counting.hstack([blank, *(parts.get(k, blank) for k in used)], [n_absent, *widths])
+    joined = bk.counting.hstack([blank, *(parts.pop(k, blank) for k in used)], [n_absent, *widths])
     if fresh.all() and (order == np.arange(order.size)).all():
         return joined
     return _expand(bk, joined, n_rows, order, distinct, int(fresh.sum()))

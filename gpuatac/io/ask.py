@@ -59,7 +59,11 @@ def matrix(
     parts = attached(adata)
     bk = backend_holding(parts[0].fragments)
     blocks = _row_blocks(bk, parts, adata.n_obs, per_fragment)
-    with _RowJoiner(bk, n_columns, _scratch_parent(adata)) as joined, progress.bar("rows", adata.n_obs) as done:
+    most = sum(len(part.fragments) for part in parts) * per_fragment
+    with (
+        _RowJoiner(bk, n_columns, _scratch_parent(adata), most=most) as joined,
+        progress.bar("rows", adata.n_obs) as done,
+    ):
         for low, high in blocks:
             answers = []
             for part in parts:
@@ -99,7 +103,8 @@ def _scratch_parent(adata: AnnData) -> Path | None:
 class _RowJoiner:
     """Puts blocks of rows below each other: in memory while they fit, in an HDF5 file beyond that."""
 
-    def __init__(self, bk: Backend, n_columns: int, scratch_parent: Path | None) -> None:
+    def __init__(self, bk: Backend, n_columns: int, scratch_parent: Path | None, *, most: float) -> None:
+        self._most = most
         self._bk = bk
         self._n_columns = n_columns
         self._scratch_parent = scratch_parent
@@ -123,7 +128,7 @@ class _RowJoiner:
     def _to_disk(self) -> None:
         if self._builder is None:
             logger.info("memory: the matrix is larger than its share of the limit and is kept on disk")
-            self._builder = DiskBuilder(self._scratch_parent, self._n_columns, np.int32)
+            self._builder = DiskBuilder(self._scratch_parent, self._n_columns, np.int32, most=self._most)
         while self._held:
             block = self._bk.csr_to_host(self._held.pop(0))
             self._builder.append(block.indptr, block.indices, block.data)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from gpuatac.core.rows import RowBlock, row_blocks, splits
+from gpuatac.core.rows import MAX_NNZ, RowBlock, row_blocks, splits
 from gpuatac.io.collect import SCRATCH, new_scratch
 from gpuatac.threads import get_threads
 
@@ -98,9 +98,15 @@ def _deflated(chunk: np.ndarray) -> bytes:
 
 
 class CsrWriter:
-    """Appends blocks of rows to a new CSR matrix at ``parent[name]``; a context manager that completes it."""
+    """Appends blocks of rows to a new CSR matrix at ``parent[name]``; a context manager that completes it.
 
-    def __init__(self, parent: h5py.Group, name: str, n_columns: int, dtype: Any, *, canonical: bool) -> None:
+    ``most`` is an upper bound of the non-zeros: indices and offsets are of one type, as SciPy wants them, int32 below 2^31
+    non-zeros and int64 from there on.
+    """
+
+    def __init__(
+        self, parent: h5py.Group, name: str, n_columns: int, dtype: Any, *, canonical: bool, most: float
+    ) -> None:
         self._canonical = canonical
         self.n_columns = n_columns
         self.n_rows = 0
@@ -109,7 +115,8 @@ class CsrWriter:
         n_threads = get_threads()
         self._pool = ThreadPoolExecutor(n_threads)
         self._data = _Column(self.group, "data", dtype, self._pool, n_threads * AHEAD)
-        self._indices = _Column(self.group, "indices", np.int32, self._pool, n_threads * AHEAD)
+        self._index_dtype = np.dtype(np.int32 if max(most, n_columns) <= MAX_NNZ else np.int64)
+        self._indices = _Column(self.group, "indices", self._index_dtype, self._pool, n_threads * AHEAD)
         self._indptr: list[np.ndarray] = [np.zeros(1, np.int64)]
 
     def __enter__(self) -> CsrWriter:
@@ -131,9 +138,17 @@ class CsrWriter:
         self.nnz += int(indptr[-1])
 
     def _finish(self) -> None:
+        if self.nnz > np.iinfo(self._index_dtype).max:
+            msg = f"{self.nnz:,} non-zeros do not fit into {self._index_dtype} offsets; pass their number as most."
+            raise OverflowError(msg)
         self._data.finish()
         self._indices.finish()
-        self.group.create_dataset("indptr", data=np.concatenate(self._indptr), compression="gzip", compression_opts=1)
+        self.group.create_dataset(
+            "indptr",
+            data=np.concatenate(self._indptr).astype(self._index_dtype),
+            compression="gzip",
+            compression_opts=1,
+        )
         self.group.attrs["encoding-type"] = "csr_matrix"
         self.group.attrs["encoding-version"] = "0.1.0"
         self.group.attrs[CANONICAL] = self._canonical
@@ -143,7 +158,7 @@ class CsrWriter:
 def write_csr(parent: h5py.Group, name: str, x: Any) -> None:
     """Write a CSR matrix, from memory or from disk, block of rows by block of rows."""
     canonical = isinstance(x, DiskMatrix) or bool(x.has_canonical_format)
-    with CsrWriter(parent, name, int(x.shape[1]), x.dtype, canonical=canonical) as out:
+    with CsrWriter(parent, name, int(x.shape[1]), x.dtype, canonical=canonical, most=x.nnz) as out:
         for block in row_blocks(x, max_nnz=1 << 24):
             out.append(block.indptr, block.indices, block.data)
 
@@ -153,7 +168,7 @@ def rows_on_disk(x: Any, keep: np.ndarray) -> Any:
     x = DiskMatrix(x)
     folder = Path(x.group.file.filename).parent
     parent = folder.parent if folder.name.startswith(SCRATCH) else folder
-    with DiskBuilder(parent, x.shape[1], x.dtype) as out:
+    with DiskBuilder(parent, x.shape[1], x.dtype, most=x.nnz) as out:
         for block in x.row_blocks(max_nnz=1 << 24):
             mask = keep[block.low : block.low + block.n_rows]
             size = np.diff(block.indptr)
@@ -165,10 +180,10 @@ def rows_on_disk(x: Any, keep: np.ndarray) -> Any:
 class DiskBuilder:
     """A CSR matrix in a scratch folder that goes with the last use of what ``finish`` returns."""
 
-    def __init__(self, parent: Path | None, n_columns: int, dtype: Any) -> None:
+    def __init__(self, parent: Path | None, n_columns: int, dtype: Any, *, most: float) -> None:
         self._scratch = new_scratch(parent)
         self._file = h5py.File(self._scratch / "matrix.h5", "w")
-        self._writer = CsrWriter(self._file, "X", n_columns, dtype, canonical=True)
+        self._writer = CsrWriter(self._file, "X", n_columns, dtype, canonical=True, most=most)
 
     def __enter__(self) -> DiskBuilder:
         return self

@@ -13,15 +13,21 @@ import scipy.sparse as sp
 
 from gpuatac import slots
 from gpuatac.backend import backend_of, is_device_array
+from gpuatac.errors import FileFormatError
+from gpuatac.inplace import rebuild
 from gpuatac.io import matrices
 from gpuatac.io.atomic import replacing
 from gpuatac.io.attach import records_of, set_records
-from gpuatac.io.csr_file import DiskMatrix, is_on_disk, write_csr
+from gpuatac.io.csr_file import CANONICAL, DiskMatrix, is_on_disk, write_csr
+from gpuatac.io.names import from_fixed_width
+from gpuatac.memory import get_memory
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 NAMES_AT_ONCE = 1 << 18
+SHARE_IN_MEMORY = 4  # a matrix is read whole up to this part of the memory limit
+PLAIN = {"obs", "var", "uns", "obsm", "varm", "obsp", "varp", "layers", "X"}
 
 
 def read_h5ad(path: str | Path) -> AnnData:
@@ -43,10 +49,56 @@ def read_h5ad(path: str | Path) -> AnnData:
     >>> adata = ga.io.read_h5ad("pbmc.h5ad")  # doctest: +SKIP
     """
     path = Path(path)
-    adata = matrices.read_h5ad(path)
+    adata = _read_own(path) if _is_own(path) else matrices.read_h5ad(path)
     if slots.FRAGMENTS in adata.uns:
         set_records(adata, records_of(adata), str(path.absolute().parent))
     return adata
+
+
+def _is_own(path: Path) -> bool:
+    """Whether the file has millions of names as we write them, which AnnData reads slowly."""
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path) as file:
+        names = file.get("var/_index")
+        text = h5py.check_string_dtype(names.dtype) if isinstance(names, h5py.Dataset) else None
+        return text is not None and text.length is not None and set(file) <= PLAIN
+
+
+def _read_own(path: Path) -> AnnData:
+    import anndata as ad
+    from anndata.io import read_elem
+
+    try:
+        with h5py.File(path) as file:
+            parts = {name: read_elem(file[name]) for name in file if name not in ("X", "var")}
+            columns = file["var"].attrs["column-order"]
+            var = {name: read_elem(file["var"][name]) for name in columns}
+            names = from_fixed_width(file["var/_index"][:])
+            x = _read_matrix(path, file)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        remedy = "write it again, or take a copy that is whole"
+        raise FileFormatError(path, f"damaged data ({error})", "a complete .h5ad file", remedy) from error
+    adata = ad.AnnData(X=None, obs=parts.pop("obs"))
+    layers = parts.pop("layers", {})
+    rebuild(adata, X=x, obs=adata.obs, var=pd.DataFrame(var, index=names), **parts)
+    for name, layer in layers.items():
+        adata.layers[name] = layer
+    return adata
+
+
+def _read_matrix(path: Path, file: h5py.File) -> Any:
+    """X in memory, or left on disk where it is larger than its share of the limit."""
+    from anndata.io import read_elem, sparse_dataset
+
+    if "X" not in file:
+        return None
+    group = file["X"]
+    if isinstance(group, h5py.Group) and group.attrs.get(CANONICAL, False):
+        n_bytes = group["data"].shape[0] * (group["data"].dtype.itemsize + group["indices"].dtype.itemsize)
+        if n_bytes > get_memory() // SHARE_IN_MEMORY:
+            return sparse_dataset(h5py.File(path)["X"])
+    return read_elem(group)
 
 
 def write_h5ad(adata: AnnData, path: str | Path, *, force: bool = False) -> Path:

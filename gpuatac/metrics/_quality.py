@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import inspect
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpuatac import check, slots
-from gpuatac.backend import as_host
+from gpuatac import check, provenance, slots
 from gpuatac.core import counts
 from gpuatac.core import qc as core_qc
+from gpuatac.core import quality as core
 from gpuatac.core.regions import coordinates
 from gpuatac.genome import MITO_NAMES
 from gpuatac.io import ask
@@ -20,9 +22,11 @@ from gpuatac.io.genes import tss_table
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from anndata import AnnData
+
+    from gpuatac.backend.protocol import Quality
 
 
 @records("metrics.tsse")
@@ -60,21 +64,7 @@ def tsse(adata: AnnData, genes: Any, *, exclude_chroms: Collection[str] = MITO_N
     >>> import gpuatac as ga
     >>> ga.metrics.tsse(adata, "gencode.gtf.gz")  # doctest: +SKIP
     """
-    sites = tss_table(transcripts_of(genes), genome_of(adata), exclude=exclude_chroms)
-    chrom, pos, reverse = (sites[c].to_numpy() for c in ("chrom_code", "pos", "reverse"))
-    parts = ask.each_sample(
-        adata, lambda bk, sample, n: counts.tss_counts(bk, sample, n, chrom=chrom, pos=pos, reverse=reverse)
-    )
-    center, flank, profile = (sum(as_host(p[i]) for p in parts) for i in range(3))
-    n_inside, n_all = (sum(int(p[i]) for p in parts) for i in (3, 4))
-    adata.obs[slots.TSSE] = core_qc.tss_enrichment(center, flank)
-    edge = counts.TSS_EDGE
-    middle = slice(counts.TSS_WINDOW - counts.TSS_HALF_CENTER, counts.TSS_WINDOW + counts.TSS_HALF_CENTER + 1)
-    adata.uns[slots.TSS_PROFILE] = profile
-    adata.uns[slots.LIBRARY_TSSE] = float(
-        core_qc.tss_enrichment(profile[middle].sum(), profile[:edge].sum() + profile[-edge:].sum())
-    )
-    adata.uns[slots.FRAC_OVERLAP_TSS] = n_inside / n_all if n_all else 0.0
+    _measure(adata, _tsse(adata, genes, exclude_chroms))
 
 
 @records("metrics.frag_size_distr")
@@ -90,10 +80,7 @@ def frag_size_distr(adata: AnnData, *, max_recorded_size: int = 1000) -> None:
     >>> import gpuatac as ga
     >>> ga.metrics.frag_size_distr(adata)  # doctest: +SKIP
     """
-    top = check.integer("max_recorded_size", max_recorded_size, 1, 2**31 - 2)
-    adata.uns[slots.FRAG_SIZE_DISTR] = ask.on_host(
-        ask.each_sample(adata, lambda bk, sample, _n: counts.length_histogram(bk, sample, top))
-    )
+    _measure(adata, _sizes(max_recorded_size))
 
 
 @records("metrics.nucleosome_signal")
@@ -111,8 +98,7 @@ def nucleosome_signal(adata: AnnData) -> None:
     >>> import gpuatac as ga
     >>> ga.metrics.nucleosome_signal(adata)  # doctest: +SKIP
     """
-    classes = ask.on_host(ask.each_sample(adata, counts.length_classes))
-    adata.obs[slots.NUCLEOSOME_SIGNAL] = core_qc.nucleosome_signal(classes)
+    _measure(adata, _nucleosomes())
 
 
 @records("metrics.frip")
@@ -145,11 +131,11 @@ def frip(
     >>> import gpuatac as ga
     >>> ga.metrics.frip(adata, {"frip": "peaks.bed"})  # doctest: +SKIP
     """
-    named = dict(regions) if _is_mapping(regions) else {slots.FRIP: regions}
-    for name, given in named.items():
-        adata.obs[name] = _in_regions(
-            adata, given, normalized=normalized, count_as_insertion=count_as_insertion, what=name
-        )
+    _measure(
+        adata,
+        _frip(adata, regions, normalized=normalized, as_insertion=count_as_insertion),
+        as_insertion=count_as_insertion,
+    )
 
 
 @records("metrics.blacklist_fraction")
@@ -171,9 +157,7 @@ def blacklist_fraction(adata: AnnData, blacklist: Any) -> None:
     >>> import gpuatac as ga
     >>> ga.metrics.blacklist_fraction(adata, "hg38-blacklist.v2.bed.gz")  # doctest: +SKIP
     """
-    adata.obs[slots.BLACKLIST_FRACTION] = _in_regions(
-        adata, blacklist, normalized=True, count_as_insertion=False, what="blacklist"
-    )
+    _measure(adata, _blacklist(adata, blacklist))
 
 
 def qc(
@@ -188,39 +172,127 @@ def qc(
 
     Reads   fragments.
     Writes  what ``frag_size_distr``, ``nucleosome_signal`` and, where their argument is given, ``tsse``,
-            ``blacklist_fraction`` and ``frip`` write.
+            ``blacklist_fraction`` and ``frip`` write; each is recorded as if called alone, with its own annotation's
+            seconds and an equal share of the pass.
+
+    Cost: one pass over the fragments for all of them.
 
     Examples
     --------
     >>> import gpuatac as ga
     >>> ga.metrics.qc(adata, genes="gencode.gtf.gz", blacklist="hg38-blacklist.v2.bed.gz")  # doctest: +SKIP
     """
-    frag_size_distr(adata, max_recorded_size=max_recorded_size)
-    nucleosome_signal(adata)
+    wanted: list[tuple[Callable[..., None], dict[str, Any], Callable[[], _Part]]] = [
+        (frag_size_distr, {"max_recorded_size": max_recorded_size}, lambda: _sizes(max_recorded_size)),
+        (nucleosome_signal, {}, _nucleosomes),
+    ]
     if genes is not None:
-        tsse(adata, genes)
+        wanted.append((tsse, {"genes": genes}, lambda: _tsse(adata, genes, MITO_NAMES)))
     if blacklist is not None:
-        blacklist_fraction(adata, blacklist)
+        wanted.append((blacklist_fraction, {"blacklist": blacklist}, lambda: _blacklist(adata, blacklist)))
     if regions is not None:
-        frip(adata, regions)
+        wanted.append((frip, {"regions": regions}, lambda: _frip(adata, regions, normalized=True, as_insertion=False)))
+    parts, seconds = [], []
+    for _, _, prepare in wanted:
+        began = time.perf_counter()
+        parts.append(prepare())
+        seconds.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    _measure(adata, *parts)
+    shared = (time.perf_counter() - began) / len(parts)
+    for (verb, given, _), own in zip(wanted, seconds, strict=True):
+        defaults = {k: p.default for k, p in inspect.signature(verb).parameters.items() if p.default is not p.empty}
+        provenance.append(adata, f"metrics.{verb.__name__}", defaults | given, own + shared)
+
+
+class _Part(NamedTuple):
+    """One measure: what it adds to the question, and how it writes its answer.
+
+    ``write(adata, found, inside)``: ``inside`` holds the counts of its own region sets.
+    """
+
+    question: core.Question
+    write: Callable[[AnnData, Quality, np.ndarray], None]
+
+
+def _measure(adata: AnnData, *parts: _Part, as_insertion: bool = False) -> None:
+    """Ask what all ``parts`` ask in one pass over the fragments, and let each write its slots."""
+    question = core.Question(
+        max_length=max(p.question.max_length for p in parts),
+        bounds=next((p.question.bounds for p in parts if p.question.bounds), ()),
+        sites=next((p.question.sites for p in parts if p.question.sites is not None), None),
+        regions=tuple(r for p in parts for r in p.question.regions),
+        as_insertion=as_insertion,
+    )
+    found = core.add(ask.each_sample(adata, lambda bk, sample, n: core.quality(bk, sample, n, question)))
+    first = 0
+    for part in parts:
+        n = len(part.question.regions)
+        part.write(adata, found, found.in_regions[first : first + n])
+        first += n
+
+
+def _sizes(max_recorded_size: int) -> _Part:
+    top = check.integer("max_recorded_size", max_recorded_size, 1, 2**31 - 2)
+
+    def write(adata: AnnData, found: Quality, _inside: np.ndarray) -> None:
+        adata.uns[slots.FRAG_SIZE_DISTR] = found.lengths
+
+    return _Part(core.Question(max_length=top), write)
+
+
+def _nucleosomes() -> _Part:
+    def write(adata: AnnData, found: Quality, _inside: np.ndarray) -> None:
+        adata.obs[slots.NUCLEOSOME_SIGNAL] = core_qc.nucleosome_signal(found.classes)
+
+    return _Part(core.Question(bounds=counts.NUCLEOSOME_BOUNDS), write)
+
+
+def _tsse(adata: AnnData, genes: Any, exclude_chroms: Collection[str]) -> _Part:
+    table = tss_table(transcripts_of(genes), genome_of(adata), exclude=exclude_chroms)
+    sites = core.Sites(*(table[c].to_numpy() for c in ("chrom_code", "pos", "reverse")))
+
+    def write(adata: AnnData, found: Quality, _inside: np.ndarray) -> None:
+        assert found.tss is not None  # the question had sites
+        center, flank, profile, n_inside, n_all = found.tss
+        adata.obs[slots.TSSE] = core_qc.tss_enrichment(center, flank)
+        edge = counts.TSS_EDGE
+        middle = slice(counts.TSS_WINDOW - counts.TSS_HALF_CENTER, counts.TSS_WINDOW + counts.TSS_HALF_CENTER + 1)
+        adata.uns[slots.TSS_PROFILE] = profile
+        adata.uns[slots.LIBRARY_TSSE] = float(
+            core_qc.tss_enrichment(profile[middle].sum(), profile[:edge].sum() + profile[-edge:].sum())
+        )
+        adata.uns[slots.FRAC_OVERLAP_TSS] = n_inside / n_all if n_all else 0.0
+
+    return _Part(core.Question(sites=sites), write)
+
+
+def _blacklist(adata: AnnData, blacklist: Any) -> _Part:
+    at = coordinates(regions_frame(blacklist), genome_of(adata), what="regions of blacklist")
+
+    def write(adata: AnnData, found: Quality, inside: np.ndarray) -> None:
+        adata.obs[slots.BLACKLIST_FRACTION] = _fraction(inside[0], found.fragments)
+
+    return _Part(core.Question(regions=(at,)), write)
+
+
+def _frip(adata: AnnData, regions: Mapping[str, Any] | Any, *, normalized: bool, as_insertion: bool) -> _Part:
+    named = dict(regions) if _is_mapping(regions) else {slots.FRIP: regions}
+    genome = genome_of(adata)
+    at = {name: coordinates(regions_frame(given), genome, what=f"regions of {name}") for name, given in named.items()}
+
+    def write(adata: AnnData, found: Quality, inside: np.ndarray) -> None:
+        for name, hits in zip(at, inside, strict=True):
+            total = found.fragments * (2 if as_insertion else 1)
+            adata.obs[name] = _fraction(hits, total) if normalized else np.ascontiguousarray(hits)
+
+    return _Part(core.Question(regions=tuple(at.values())), write)
+
+
+def _fraction(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """part / total, 0 where there is nothing."""
+    return np.divide(part, total, out=np.zeros(total.size), where=total > 0)
 
 
 def _is_mapping(regions: Any) -> bool:
     return isinstance(regions, dict) or (hasattr(regions, "items") and not hasattr(regions, "columns"))
-
-
-def _in_regions(adata: AnnData, regions: Any, *, normalized: bool, count_as_insertion: bool, what: str) -> np.ndarray:
-    at = coordinates(regions_frame(regions), genome_of(adata), what=f"regions of {what}")
-    inside = ask.on_host(
-        ask.each_sample(
-            adata,
-            lambda bk, sample, n: counts.overlap_counts(
-                bk, sample, n, chrom=at.chrom, start=at.start, end=at.end, as_insertion=count_as_insertion
-            ),
-        )
-    )
-    if not normalized:
-        return inside
-    rows = ask.on_host(ask.each_sample(adata, lambda bk, sample, n: bk.counting.row_sums(sample.row, None, n_rows=n)))
-    total = rows * (2 if count_as_insertion else 1)
-    return np.divide(inside, total, out=np.zeros(adata.n_obs), where=total > 0)

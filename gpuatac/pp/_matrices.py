@@ -18,7 +18,7 @@ from gpuatac.io import ask
 from gpuatac.io.annotation import transcripts_of
 from gpuatac.io.attach import genome_of
 from gpuatac.io.bed import regions_frame
-from gpuatac.pp._names import coordinate_names
+from gpuatac.io.names import coordinate_names
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import oracles
@@ -12,6 +15,8 @@ from hypothesis import strategies as st
 from kernels.cases import CASES, run
 
 from gpuatac.backend import get
+from gpuatac.backend.cpu import counting as cpu_counting
+from gpuatac.backend.cpu import quality as cpu_quality
 from gpuatac.backend.protocol import STRATEGIES, Csr
 
 SIZE = 10_000
@@ -450,6 +455,79 @@ def test_row_sums_do_not_wrap_at_two_to_the_31(bk):
     assert bk.to_host(found).tolist() == [2 * big, 0, 5]
 
 
+# ------------------------------------------------------------------------------------------------- all at once
+
+
+def ask_all(bk, rows, *, n_rows, regions, tss=None, as_insertion=False, max_length=700):
+    """``quality`` of rows, and the same numbers from the primitives one by one."""
+    here = columns(bk, rows)
+    around = {"window": 300, "half_center": 5, "edge": 20}
+    if tss is not None:
+        tss = {"tss": int32(bk, tss), "reverse": bk.asarray(np.arange(len(tss)) % 3 == 0)}
+    sets = [tuple(int32(bk, edges[k::2]) for k in range(2)) for edges in regions]
+    found = bk.counting.quality(
+        *here, n_rows=n_rows, max_length=max_length, bounds=(147, 294), regions=sets, as_insertion=as_insertion,
+        **around, **(tss or {}),
+    )  # fmt: skip
+    one_by_one = [
+        bk.counting.length_histogram(*here, max_length=max_length),
+        bk.counting.length_classes(*here, n_rows=n_rows, bounds=(147, 294)),
+        bk.counting.tss_counts(*here, n_rows=n_rows, **tss, **around) if tss else None,
+        [
+            bk.counting.overlap_any(
+                *here, n_rows=n_rows, region_start=low, region_end=high, as_insertion=as_insertion
+            )
+            for low, high in sets
+        ],
+        bk.counting.row_sums(here[2], None, n_rows=n_rows),
+    ]
+    return found, one_by_one
+
+
+def assert_same_quality(bk, found, one_by_one):
+    lengths, classes, around, inside, fragments = one_by_one
+    assert bk.to_host(found.lengths).tolist() == bk.to_host(lengths).tolist()
+    assert bk.to_host(found.classes).tolist() == bk.to_host(classes).tolist()
+    assert bk.to_host(found.in_regions).tolist() == [bk.to_host(part).tolist() for part in inside]
+    assert bk.to_host(found.fragments).tolist() == bk.to_host(fragments).tolist()
+    assert (found.tss is None) == (around is None)
+    if around is not None:
+        for a, b in zip(found.tss[:3], around[:3], strict=True):
+            assert bk.to_host(a).tolist() == bk.to_host(b).tolist()
+        assert found.tss[3:] == around[3:]
+
+
+@pytest.mark.parametrize("as_insertion", [False, True])
+@pytest.mark.parametrize("longest", [900, 60_000])
+def test_one_pass_over_many_blocks_gives_the_numbers_of_each_primitive(bk, as_insertion, longest):
+    size = 400_000
+    rng = np.random.default_rng(longest)
+    rows = random_rows(5, 25_000, n_rows=40, size=size, longest=longest)  # three blocks on a CPU
+    regions = [np.sort(rng.choice(size, 2 * n, replace=False)) for n in (0, 1, 500, 20_000)]
+    tss = np.sort(rng.integers(0, size, 300))
+    assert_same_quality(
+        bk, *ask_all(bk, rows, n_rows=40, regions=regions, tss=tss, as_insertion=as_insertion)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=fragment_rows,
+    regions=st.lists(st.sets(st.integers(0, 1000), max_size=8).map(sorted), max_size=3),
+    tss=st.none() | st.lists(st.integers(0, 999), max_size=5).map(sorted),
+    as_insertion=st.booleans(),
+    max_length=st.sampled_from([0, 1, 200, 1000]),
+)
+def test_one_pass_over_any_fragments_gives_the_numbers_of_each_primitive(
+    rows, regions, tss, as_insertion, max_length
+):
+    regions = [edges[: len(edges) // 2 * 2] for edges in regions]
+    found = ask_all(
+        _CPU, rows, n_rows=4, regions=regions, tss=tss, as_insertion=as_insertion, max_length=max_length
+    )
+    assert_same_quality(_CPU, *found)
+
+
 # -------------------------------------------------------------------------------------------- joining columns
 
 
@@ -470,6 +548,110 @@ def test_blocks_are_joined_with_shifted_columns(bk):
     parts = [a, empty, b, empty]
     found = bk.counting.hstack([as_csr(bk, p) for p in parts], [2, 2, 3, 2])
     np.testing.assert_array_equal(dense(bk, found, 9), np.hstack(parts))
+
+
+def test_joining_empties_the_list_and_leaves_parts_that_others_hold_as_they_are(bk, monkeypatch):
+    monkeypatch.setattr(cpu_counting, "HSTACK_WHOLE", 0)
+    tables = [np.random.default_rng(k).poisson(0.5, (50, 30 + k)) for k in range(4)]
+    held = [as_csr(bk, table) for table in tables]
+    one = as_csr(bk, tables[0])
+    parts = [*held, one, one, *(as_csr(bk, table) for table in tables)]  # held here, twice in the list, nowhere else
+    wide = np.hstack([*tables, tables[0], tables[0], *tables])
+    widths = [table.shape[1] for table in (*tables, tables[0], tables[0], *tables)]
+    found = bk.counting.hstack(parts, widths)
+    assert parts == []
+    np.testing.assert_array_equal(dense(bk, found, wide.shape[1]), wide)
+    for part, table in zip((*held, one), (*tables, tables[0]), strict=True):
+        np.testing.assert_array_equal(dense(bk, part, table.shape[1]), table)
+
+
+def test_parts_that_are_views_or_read_only_files_are_joined(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu_counting, "HSTACK_WHOLE", 0)
+    table = np.random.default_rng(1).poisson(0.7, (40, 25))
+    part = as_csr(_CPU, table)
+    for name, values in part._asdict().items():
+        np.save(tmp_path / name, values)
+    stored = Csr(*(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in Csr._fields))
+    views = Csr(*(np.concatenate([values, values])[: values.size] for values in part))
+    found = _CPU.counting.hstack([stored, views, part], [25] * 3)
+    np.testing.assert_array_equal(dense(_CPU, found, 75), np.hstack([table] * 3))
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 300])
+def test_blocks_of_rows_join_to_the_same_matrix_however_rows_are_filled(n_rows, monkeypatch):
+    monkeypatch.setattr(cpu_counting, "HSTACK_WHOLE", 0)
+    rng = np.random.default_rng(n_rows)
+    tables = [rng.poisson(0.5, (n_rows, 20)) * (rng.random((n_rows, 1)) < 0.3) for _ in range(5)]
+    for chosen in (tables, [tables[0] * 0] * 2):
+        found = _CPU.counting.hstack([as_csr(_CPU, table) for table in chosen], [20] * len(chosen))
+        np.testing.assert_array_equal(dense(_CPU, found, 20 * len(chosen)), np.hstack(chosen))
+
+
+PEAK = """
+import numpy as np
+from gpuatac.backend import get
+from gpuatac.backend.protocol import Csr
+
+def megabytes(key):
+    with open("/proc/self/status") as told:
+        return next(int(line.split()[1]) for line in told if line.startswith(key)) / 1024
+
+def part(n_rows=5_000, n=2_000):
+    return Csr(np.arange(n_rows + 1) * n, np.zeros(n_rows * n, np.int32) + 1, np.ones(n_rows * n, np.int32))
+
+join = get("cpu").counting.hstack
+join([Csr(np.zeros(2, np.int64), np.empty(0, np.int32), np.empty(0, np.int32))], [1])
+before = megabytes("VmRSS")
+parts = [part() for _ in range(5)]
+own = megabytes("VmRSS") - before
+with open("/proc/self/clear_refs", "w") as peak:
+    peak.write("5")
+join(parts, [2] * 5)
+print((megabytes("VmHWM") - before) / own)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux's /proc")
+def test_joining_parts_of_400_megabytes_takes_hardly_more():
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.3
+
+
+def sparse(path, n, dtype):
+    """An array that holds nothing but the pages that are written."""
+    return np.memmap(path, dtype, "w+", shape=n)
+
+
+def test_numbers_beyond_2_to_the_31_reach_their_place_on_a_cpu(tmp_path):
+    far = 2**31 + 5
+    indices, data = sparse(tmp_path / "i", far + 9, np.int32), sparse(tmp_path / "d", far + 9, np.int32)
+    indptr = np.array([0, 0, 2, 3], np.int64)
+    at = np.array([far, far + 4], np.int64)
+    cpu_counting._place(indptr, np.array([1, 2, 3], np.int32), np.array([7, 8, 9], np.int32), 1, 3, np.int32(10), at, indices, data)
+    assert (indices[far : far + 5].tolist(), data[far : far + 5].tolist()) == ([11, 12, 0, 0, 13], [7, 8, 0, 0, 9])
+    assert at.tolist() == [far + 2, far + 5]
+    # and read from there, sorted and counted
+    indices[far : far + 6] = [5, 4, 5, 5, 1, 1]
+    ptr, stop = np.array([far, far + 4, far + 6]), np.array([far + 4, far + 6])
+    indptr = cpu_counting._count_runs(ptr, stop, indices, data)
+    assert (indptr.tolist(), indices[:3].tolist(), data[:3].tolist()) == ([0, 2, 3], [4, 5, 1], [1, 3, 2])
+    place = np.array([0, far], np.int64)
+    start, end, row = (np.array(v, np.int32) for v in ([3, 2_147_480_000], [9, 2_147_483_647], [1, 1]))
+    cpu_counting._emit_cut_tiles(start, end, row, 1_000, True, place, indices)
+    assert indices[far : far + 3].tolist() == [0, 2_147_480, 2_147_483]
+
+
+def test_a_table_of_more_than_2_to_the_31_counters_is_counted_at_its_end_on_a_cpu(tmp_path):
+    n_rows, n_columns = 400_000_000, 6
+    table = sparse(tmp_path / "t", n_rows * n_columns, np.int64).reshape(n_rows, n_columns)
+    start, end, row = (np.array(v, np.int32) for v in ([100, 200], [300, 210], [n_rows - 1, n_rows - 2]))
+    low, high = np.array([205], np.int32), np.array([400], np.int32)
+    lengths, profile = np.zeros(11, np.int64), np.zeros(41, np.int64)
+    cpu_quality.sweep(
+        start, end, row, np.array([147, 294]), lengths, np.array([100], np.int32), np.array([False]), 20, 5, 10,
+        profile, low, high, np.array([0, 1]), False, table,
+    )  # fmt: skip
+    assert table[-2:].tolist() == [[1, 0, 0, 0, 0, 1], [0, 1, 0, 1, 0, 1]]
 
 
 def test_columns_shifted_to_the_end_of_int32_keep_their_index(bk):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from gpuatac.backend import get
 from gpuatac.backend import protocol as p
+from gpuatac.backend.cpu.parsing import REACH
 
 NAMES = [b"chr1", b"1", b"chr2", b"chrM", b"MT"]
 CODES = np.array([0, 0, 1, 2, 2], np.int32)
@@ -191,3 +194,206 @@ def test_two_blocks_hold_what_one_holds(lines, cut):
 def test_a_text_that_begins_within_its_buffer():
     buffer = np.frombuffer(bytearray(b"zzzz" + OK + b"\n"), np.uint8)
     assert rows(parse(buffer[4:])) == rows(parse(OK + b"\n"))
+
+
+# ------------------------------------------------------- lines read by words, lines read byte by byte, plain Python
+
+
+def plain(text, *, bulk=False, names=NAMES, codes=CODES):
+    """The contract in plain Python: (lines, rows, dropped, unknown names) or (line, code) of the first error."""
+    lines = text.split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    found, dropped, unknown = [], [0] * (p.LAST_DROP + 1), {}
+
+    def number(field, pattern):
+        return int(field) if re.fullmatch(pattern, field) else None
+
+    def status(line):
+        if not line.strip(b" \t\r"):
+            return p.BLANK
+        if line.startswith(b"#"):
+            return p.COMMENT
+        fields = line.split(b"\t")
+        if len(fields) < (3 if bulk else 4):
+            return p.ERR_COLUMNS
+        if len(fields) > (3 if bulk else 6):
+            return p.ERR_EXTRA
+        fields += [b".", b""][len(fields) - 4 :] if not bulk else [b"bulk", b".", b""]
+        chrom, barcode, sign = fields[0], fields[3], fields[5]
+        start, end = (number(field, rb"-?[0-9]+") for field in fields[1:3])
+        count = 1 if fields[4] == b"." else number(fields[4], rb"[0-9]+")
+        for wrong, code in [
+            (not re.fullmatch(rb"[ -~]+", chrom), p.ERR_CHROM), (start is None, p.ERR_START), (end is None, p.ERR_END),
+            (not re.fullmatch(rb"[ -~]+", barcode), p.ERR_BARCODE), (count is None or not 1 <= count < 2**31, p.ERR_COUNT),
+            (sign not in (b"+", b"-", b".") and (line.count(b"\t") == 5 or sign != b""), p.ERR_STRAND),
+        ]:
+            if wrong:
+                return code
+        if chrom not in names:
+            unknown[chrom] = unknown.get(chrom, 0) + 1
+            return p.UNKNOWN_CHROM
+        code = int(codes[names.index(chrom)])
+        if min(end, 2**62) <= min(start, 2**62):
+            return p.BAD_LENGTH
+        if start < 0 or end > SIZES_LONG[code]:
+            return p.OUTSIDE
+        found.append((code, start, end, barcode, count, {b"+": 1, b"-": -1}.get(sign, 0)))
+        return p.KEPT
+
+    for i, line in enumerate(lines):
+        code = status(line.removesuffix(b"\r"))
+        if code > p.LAST_DROP:
+            return i, code
+        dropped[code] += code != p.KEPT
+    return len(lines), found, dropped, unknown
+
+
+NAMES_LONG = [b"c" * n for n in range(1, 41)] + [b"chr1", b"chr2", b"chr10", b"chr1_KI270706v1_random", b"chr1_KI270706v1_randon"]
+CODES_LONG = np.arange(len(NAMES_LONG), dtype=np.int32)
+SIZES_LONG = np.full(len(NAMES_LONG), 2**31 - 1, np.int64)
+
+
+def outcome(text, reach, *, bulk):
+    """As ``plain``; ``reach`` beyond the text's size leaves every line to the careful path."""
+    array = np.frombuffer(bytearray(text), np.uint8)
+    block = get("cpu").parsing._parse_block(array, NAMES_LONG, CODES_LONG, SIZES_LONG, bulk=bulk, reach=reach)
+    if block.error_line >= 0:
+        return block.error_line, block.error_code
+    barcodes = block.barcodes
+    assert barcodes == list(dict.fromkeys(row[3] for row in rows(block)))  # by first appearance, each once
+    assert block.rows.tolist() == np.bincount(block.barcode, minlength=len(barcodes)).tolist()
+    assert block.copies.tolist() == np.bincount(block.barcode, block.count, len(barcodes)).astype(int).tolist()
+    assert block.has_strand or not block.strand.any()
+    return block.n_lines, rows(block), block.dropped.tolist(), block.unknown_chroms
+
+
+def agree(text, *, bulk=False):
+    expected = plain(text, bulk=bulk, names=NAMES_LONG, codes=CODES_LONG)
+    fast, careful = outcome(text, REACH, bulk=bulk), outcome(text, len(text) + 2, bulk=bulk)
+    assert fast == expected
+    assert careful == expected
+    return expected
+
+
+def drawn_lines(rng, n, *, bulk, wrong):
+    """Lines of every length of name, number and barcode; ``wrong``: the share of lines with a changed byte."""
+    prefix = bytes(rng.integers(65, 70, 40, dtype=np.uint8))  # shared by many barcodes
+    name = NAMES_LONG[0]
+    for _ in range(n):
+        kind = rng.random()
+        if kind < 0.03:
+            yield [b"", b"# a\tcomment", b"#" + b"x" * int(rng.integers(150)), b" \t", b"\t\t\t\t"][int(rng.integers(5))]
+            continue
+        if kind < 0.2:
+            name = NAMES_LONG[int(rng.integers(len(NAMES_LONG)))] if rng.random() < 0.9 else b"chrUn"
+        start = int(10 ** rng.uniform(0, 9.33)) - 1
+        end = start + int(rng.integers(-1 if rng.random() < 0.02 else 1, 1000))
+        fields = [name, b"%d" % start, b"%d" % max(end, 0)]
+        if rng.random() < 0.1:
+            which = int(rng.integers(1, 3))
+            fields[which] = fields[which].zfill(int(rng.integers(1, 20)))
+        if rng.random() < 0.02:
+            fields[int(rng.integers(1, 3))] = b"%d" % rng.integers(-5, 10**18)
+        if not bulk:
+            length = int(rng.integers(1, 41)) if rng.random() < 0.5 else 18
+            own = int(rng.integers(0, min(length, 3) + 1))
+            fields.append(prefix[: length - own] + bytes(rng.integers(0x20, 0x7F, own, dtype=np.uint8)))
+            if rng.random() < 0.8:
+                fields.append([b".", b"%d" % int(10 ** rng.uniform(0, 9.33)), b"1", b"0007"][int(rng.integers(4))])
+                if rng.random() < 0.3:
+                    fields.append([b"+", b"-", b"."][int(rng.integers(3))])
+        line = b"\t".join(fields)
+        if rng.random() < wrong:
+            at = int(rng.integers(len(line)))
+            line = line[:at] + bytes([int(rng.choice([0, 9, 10, 13, 32, 47, 58, 127, 128, 255, 48, 45]))]) + line[at + 1 :]
+        yield line
+
+
+@pytest.mark.parametrize("bulk", [False, True], ids=["barcodes", "bulk"])
+@pytest.mark.parametrize("wrong", [0.0, 0.002], ids=["well-formed", "some damaged"])
+@pytest.mark.parametrize("seed", range(12))
+def test_words_bytes_and_plain_python_read_the_same(seed, wrong, bulk):
+    rng = np.random.default_rng([seed, bulk, int(wrong * 1000)])
+    for n in (1, 2, 3, 5, 20, 1200):
+        end = b"\r\n" if rng.random() < 0.3 else b"\n"
+        text = end.join(drawn_lines(rng, n, bulk=bulk, wrong=wrong))
+        agree(text + end, bulk=bulk)
+        agree(text, bulk=bulk)  # the last line without its newline
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+def test_lines_of_every_length_about_the_windows(end):
+    """Ends, tabs and strands at each place around byte 64 and byte 128 of a line."""
+    first = b"chr1\t1\t2\tA\t1" + end
+    lines = []
+    for n in range(1, 130):
+        tails = [b"", b"\t1", b"\t.", b"\t12345678", b"\t123456789", b"\t1\t+", b"\t1\t-", b"\t.\t."]
+        lines += [b"chr1\t100\t200\t" + b"B" * n + tail for tail in tails]
+    _, found, dropped, _ = agree(first + end.join(lines) + end)
+    assert len(found) == 1 + len(lines)
+    assert sum(dropped) == 0
+    for line in lines[::7]:
+        agree(first + line + end)  # short texts: the end of the text within the windows
+        for extra in (b"\t", b"\t\t", b"\t+\t", b"\tx", b"\x00", b"\r\r", b"\r "):
+            agree(first * 20 + line + extra + end + first * 20)
+
+
+def test_barcodes_that_differ_in_one_byte_or_in_length_alone():
+    base = bytes(range(0x30, 0x30 + 40))
+    barcodes = [base[:n] for n in range(1, 41)]
+    barcodes += [base[:at] + b" " + base[at + 1 : n] for n in (8, 16, 18, 24, 25, 33, 40) for at in range(n)]
+    text = b"".join(b"chr1\t1\t2\t" + barcode + b"\t3\n" for barcode in barcodes * 3)
+    _, found, _, _ = agree(text)
+    assert len({row[3] for row in found}) == len(set(barcodes))
+
+
+@pytest.mark.parametrize("length", [8, 16, 18, 24, 30])
+def test_a_hundred_thousand_barcodes_with_equal_beginnings(length):
+    n = 100_000
+    barcodes = [b"%0*d" % (length, i) for i in np.random.default_rng(length).permutation(n).tolist()]
+    array = np.frombuffer(bytearray(b"".join(b"chr1\t1\t2\t" + b + b"\t2\n" for b in barcodes * 2)), np.uint8)
+    block = get("cpu").parsing.parse_block(array, NAMES, CODES, SIZES, bulk=False)
+    assert block.barcodes == barcodes
+    assert block.barcode.tolist() == [*range(n)] * 2
+    assert set(block.rows.tolist()) == {2}
+    assert set(block.copies.tolist()) == {4}
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"a", b"#", b"\t", b"\r", b"\n\n", b"\r\n"])
+@pytest.mark.parametrize("bulk", [False, True], ids=["barcodes", "bulk"])
+def test_texts_of_no_and_of_one_byte(text, bulk):
+    agree(text, bulk=bulk)
+
+
+def test_the_first_strand_may_come_late():
+    line = b"chr1\t1\t2\tA\t1"
+    for n in (0, 1, 255, 256, 257, 600):
+        _, found, _, _ = agree((line + b"\n") * n + line + b"\t-\n" + (line + b"\n") * 300)
+        assert [row[5] for row in found] == [0] * n + [-1] + [0] * 300
+
+
+def test_a_text_that_is_not_contiguous():
+    array = np.frombuffer(bytearray(OK + b"\n") * 30, np.uint8)
+    assert rows(parse(np.repeat(array, 2)[::2])) == rows(parse(array))
+
+
+@pytest.mark.parametrize("bulk", [False, True], ids=["barcodes", "bulk"])
+def test_a_line_has_its_status_amid_others(bulk):
+    """Far from both ends of the text, where lines are read by words."""
+    around = (b"chr1\t1\t2\n" if bulk else OK + b"\n") * 20
+    for line, _ in STATUS:
+        agree(around + line + b"\n" + around, bulk=bulk)
+    agree(around + b"\t1\t2" + (b"" if bulk else b"\tA\t1") + b"\n" + around, bulk=bulk)
+    agree(around + b"chr1\t1\t2\t\t1\n" + around, bulk=bulk)
+
+
+@pytest.mark.parametrize("byte", b"/: -x\x00\xb0\xff")
+def test_a_byte_that_is_no_digit_is_seen_wherever_it_stands(byte):
+    around = (OK + b"\n") * 20
+    for n in range(1, 18):
+        for at in range(n):
+            number = bytearray(b"0" * (n - 1) + b"7")
+            number[at] = byte
+            for line in (b"chr1\t%s\t9\tA\t1\n", b"chr1\t0\t%s\tA\t1\n", b"chr1\t1\t9\tA\t%s\n"):
+                agree(around + line % bytes(number) + around)

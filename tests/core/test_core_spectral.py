@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import oracles
 import pytest
 import scipy.sparse as sp
 
 from gpuatac.backend import get
+from gpuatac.backend.cpu import packed
+from gpuatac.core import doublets
 from gpuatac.core import spectral as core
+from gpuatac.core.rows import row_blocks
 from gpuatac.errors import InputError
 
 # eigenvectors of gaps near 1e-3 carry errors near 1e-13 / gap; 1e-7 in |cosine| leaves room for the solver
@@ -218,3 +223,81 @@ def test_result_does_not_depend_on_the_number_type_of_the_counts():
     ]
     for v in values[1:]:
         np.testing.assert_allclose(v, values[0], atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------ by products, and on disk
+
+
+class OnDisk:
+    """Blocks of rows alone, as a matrix on disk gives them."""
+
+    def __init__(self, x):
+        self._x, self.shape = x, x.shape
+
+    def row_blocks(self, *, max_nnz):
+        yield from row_blocks(self._x, max_nnz=min(max_nnz, 2_000))
+
+
+@pytest.mark.parametrize(("n", "k"), [(120, 10), (300, 30), (300, 1), (90, 40)])
+def test_eigenvalues_by_products_equal_those_of_lapack(n, k, monkeypatch):
+    monkeypatch.setattr(packed, "EXPLICIT_UP_TO", 0)
+    table, _ = planted(20 + n, n=n)
+    for x in (sp.csr_matrix(table), OnDisk(sp.csr_matrix(table))):
+        found = core.laplacian_eigs(get("cpu"), x, k)
+        expected, embedding = oracles.spectral(table, k)
+        np.testing.assert_allclose(found.values, expected, rtol=1e-12)
+        np.testing.assert_array_equal(found.depth, table.sum(1))
+        apart = np.append(np.diff(-expected), 1) > 1e-4
+        apart &= np.insert(np.diff(-expected), 0, 1) > 1e-4
+        np.testing.assert_allclose(signed_cosines(found.vectors, embedding)[apart], 1, atol=COSINE)
+
+
+def test_columns_chosen_by_mask_are_those_of_the_smaller_matrix(bk):
+    table, _ = planted(21)
+    mask = np.random.default_rng(0).random(table.shape[1]) < 0.5
+    for way in (core.laplacian_eigs, partial(core.nystrom, n_landmarks=70, seed=2)):
+        a = way(bk, on(bk, table), 4, columns=mask)
+        b = way(bk, on(bk, table[:, mask]), 4)
+        np.testing.assert_allclose(bk.to_host(a.values), bk.to_host(b.values), rtol=1e-12)
+        np.testing.assert_allclose(signed_cosines(bk.to_host(a.vectors), bk.to_host(b.vectors)), 1, atol=COSINE)
+        np.testing.assert_array_equal(bk.to_host(a.depth), table[:, mask].sum(1))
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_embedding_of_a_matrix_on_disk_from_landmarks_equals_that_in_memory(explicit, monkeypatch):
+    monkeypatch.setattr(packed, "EXPLICIT_UP_TO", 2_560 if explicit else 0)
+    table, _ = planted(22, n=300)
+    mask = np.random.default_rng(1).random(table.shape[1]) < 0.7
+    x = sp.csr_matrix(table)
+    a = core.nystrom(get("cpu"), x, 5, n_landmarks=120, columns=mask, seed=3)
+    b = core.nystrom(get("cpu"), OnDisk(x), 5, n_landmarks=120, columns=mask, seed=3, chunk=500)
+    np.testing.assert_allclose(a.values, b.values, rtol=1e-12)
+    np.testing.assert_allclose(signed_cosines(a.vectors, b.vectors), 1, atol=1e-9)
+    np.testing.assert_array_equal(a.depth, b.depth)
+
+
+def test_groups_that_share_no_feature_have_an_eigenvalue_one_each(monkeypatch):
+    monkeypatch.setattr(packed, "EXPLICIT_UP_TO", 0)
+    rng = np.random.default_rng(23)
+    table = sp.block_diag([rng.poisson(0.5, (30, 60)) for _ in range(8)]).toarray()
+    found = core.laplacian_eigs(get("cpu"), sp.csr_matrix(table), 12)
+    np.testing.assert_allclose(found.values, oracles.spectral(table, 12)[0], rtol=1e-12)
+    np.testing.assert_allclose(found.values[:8], 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("embed", [doublets.embed_jointly, doublets.embed_by_projection])
+def test_doublets_are_embedded_alike_with_and_without_written_similarities(embed, monkeypatch):
+    table, _ = planted(24, n=100)
+    x, mask = sp.csr_matrix(table), np.random.default_rng(2).random(table.shape[1]) < 0.8
+    rows = np.arange(10, 90)
+    pairs = doublets.draw_pairs(80, 2.0, 0)
+    pairs[5] = [7, 7]
+    distances = []
+    for explicit, matrix in ((2_560, x), (0, x), (0, OnDisk(x)), (2_560, x[rows][:, mask])):
+        monkeypatch.setattr(packed, "EXPLICIT_UP_TO", explicit)
+        chosen = {} if matrix.shape[0] == 80 else {"columns": mask, "rows": rows}
+        points = embed(get("cpu"), matrix, pairs, n_comps=4, seed=0, **chosen)
+        assert points.shape[0] == 240
+        distances.append(points @ points.T)
+    for other in distances[1:]:
+        np.testing.assert_allclose(other, distances[0], atol=1e-7)

@@ -8,8 +8,11 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gpuatac.errors import FileFormatError, InputError, MissingFileError
+from gpuatac.io import bed
 from gpuatac.io.bed import parse_regions, read_bed, regions_frame
 from gpuatac.io.bgzf_write import BgzfWriter
 
@@ -180,3 +183,69 @@ def test_a_region_given_as_a_path_gets_a_hint(tmp_path):
         regions_frame("chr1:1-2")
     with pytest.raises(MissingFileError, match="check the path"):
         regions_frame(tmp_path / "none.bed")
+
+
+PLAIN = "".join(f"chr{1 + i % 3}\t{i}\t{i + 5}\tn {i % 7}\t{i / 4}\t{'+-.*'[i % 4]}\t9\n" for i in range(50))
+
+
+@pytest.mark.parametrize("width", [3, 4, 5, 6, 7])
+@pytest.mark.parametrize(
+    "top", ["", "# c\n\ntrack name=x\n", "chrom\tstart\tend\n", "#h\nc\tchromStart\tchromEnd\tx\n"]
+)
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_table_read_at_once_equals_the_same_read_line_by_line(tmp_path, width, top, end):
+    text = top + "\n".join("\t".join(line.split("\t")[:width]) for line in PLAIN.splitlines()) + end
+    plain = bed._plain_table(text.encode())
+    pd.testing.assert_frame_equal(plain, bed._read_lines(tmp_path / "a.bed", text.encode()))
+    pd.testing.assert_frame_equal(read_bed(written(tmp_path, text)), plain)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "chr1 1 2\n", "chr1\t1\n", "chr1\t1\t2\nchr1\t1\t2\tx\n", "chr1\t1\t2\n\nchr1\t1\t2\n", "chr1\t1\t2\r\n",
+        "chr1\t1\t2\n#\t1\t2\n", "chr1\t1\t2\ntrack\t1\t2\n", "chr1\t0x1\t2\n", "chr1\t3\t2\n", "chr1\t-1\t2\n",
+        "chr1\t1\t2147483648\n", "chr1\t1\t\n", "chr1\t1_0\t20\n", "chr1\t+1\t20\n", "chré\t1\t2\n", "chr1\t1\t2\tx\x0b\n",
+        "chrom\tstart\tend\n", "chr1\t1\t2.5\n", "chr1\t1\t99999999999999999999\n",
+    ],
+)  # fmt: skip
+def test_all_that_is_out_of_the_ordinary_is_read_line_by_line(text):
+    assert bed._plain_table(text.encode()) is None
+
+
+def test_names_that_look_like_nothing_or_quotes_stay_text_and_odd_scores_are_read(tmp_path):
+    text = 'NA\t1\t2\tNaN\t+1.5\t"\n"chr1"\t1\t2\tnull\tx\t+\n chr2 \t1\t2\t\t\t - \nchr2\t1\t2\t"\t1e3\t.\n'
+    assert bed._plain_table(text.encode()) is not None
+    frame = read_bed(written(tmp_path, text))
+    assert frame["chrom"].tolist() == ["NA", '"chr1"', "chr2", "chr2"]
+    assert frame["name"].tolist() == ["NaN", "null", "", '"']
+    np.testing.assert_array_equal(frame["score"], [1.5, np.nan, np.nan, 1000.0])
+    assert frame["strand"].tolist() == [".", "+", "-", "."]
+
+
+FIELDS = st.sampled_from(
+    ["chr1", "chr2 ", "7", "0012", "-3", "+4", "1_0", "0x1f", "2147483648", " 5", "", "x y", '"a"']
+)
+ROW = st.tuples(
+    st.sampled_from(["chr1", "chr2"]),
+    st.integers(0, 40),
+    st.integers(0, 50),
+    st.sampled_from("ab"),
+    st.integers(0, 9),
+).map(lambda row: [str(field) for field in row])
+ODD_ROW = st.lists(
+    FIELDS | st.sampled_from(["1", "2", "nan", "inf", "#", "track", "start", "end"]), max_size=7
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rows=st.lists(ROW | ROW | ODD_ROW, max_size=5),
+    width=st.integers(3, 5),
+    end=st.sampled_from(["\n", "", "\n\n"]),
+)
+def test_whatever_is_read_at_once_is_read_the_same_line_by_line(rows, width, end):
+    text = ("\n".join("\t".join(row[:width]) for row in rows) + end).encode()
+    plain = bed._plain_table(text)
+    if plain is not None:
+        pd.testing.assert_frame_equal(plain, bed._read_lines("drawn.bed", text))

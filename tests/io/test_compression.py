@@ -260,3 +260,32 @@ def test_zero_padding_after_gzip_data_is_allowed_as_gzip_does(tmp_path, n):
 def test_plain_text_may_hold_anything(tmp_path):
     data = bytes(range(1, 256)) * 3
     assert b"".join(blocks_of(written(tmp_path, data))) == data
+
+
+@pytest.mark.parametrize("cut", [0, 1, 17, 18, 25, 26, 1000])
+def test_a_block_cut_off_before_the_end_marker_is_refused_at_its_start(tmp_path, cut):
+    """Its rest and the end marker are taken for one block or for none, near and far from where the file is read on."""
+    for n in (3, 700):  # 700 blocks are more than the 1 MiB that is read at once
+        rng = np.random.default_rng(n)
+        blocks = [bgzf_block(rng.bytes(2000)) for _ in range(n)]
+        data = b"".join(blocks) + blocks[0][:cut] + BGZF_EOF
+        result = outcome(written(tmp_path, data))
+        if cut == 0:
+            assert isinstance(result, bytes)
+            continue
+        assert isinstance(result, FileFormatError)
+        assert result.offset == len(data) - len(BGZF_EOF) - cut
+
+
+def test_blocks_are_found_wherever_the_pieces_that_are_read_end(tmp_path):
+    """Blocks of up to 64 KiB, more in all than several reads of 1 MiB."""
+    rng = np.random.default_rng(5)
+    text = rng.integers(10, 90, 6 << 20, dtype=np.uint8).tobytes()
+    data, at = b"", 0
+    while at < len(text):
+        size = int(rng.integers(1, 65_280))
+        data += bgzf_block(text[at : at + size])
+        at += size
+    path = written(tmp_path, data + BGZF_EOF)
+    for block_bytes in (1, 100_000, 1 << 20, 16 << 20):
+        assert b"".join(blocks_of(path, block_bytes=block_bytes)) == text

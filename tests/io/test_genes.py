@@ -115,6 +115,19 @@ def test_gff3_of_gencode_has_the_names_in_the_row(tmp_path):
     assert rows(written(tmp_path, text)) == [("chr1", 2, 9, "+", "T", "G", "N")]
 
 
+def test_gff3_parents_are_looked_up_only_where_the_row_lacks_a_name_and_give_the_same(tmp_path):
+    gene = gtf_row("gene", 1, 99, "ID=G;gene_id=E1;Name=FROM_GENE")
+    full = gtf_row("mRNA", 1, 9, "ID=T1;Parent=G;gene_id=own;gene_name=OWN")
+    bare = gtf_row("mRNA", 1, 9, "ID=T2; Parent = G ;Note=gene_name=no;transcript_id=")
+    twice = gtf_row("mRNA", 1, 9, "ID=T3;Parent=G;gene_id=;gene=A;gene=B%20C")
+    assert [r[4:] for r in rows(written(tmp_path, gene + full))] == [("T1", "own", "OWN")]
+    assert [r[4:] for r in rows(written(tmp_path, gene + full + bare + twice))] == [
+        ("T1", "own", "OWN"),
+        ("T2", "E1", "FROM_GENE"),
+        ("T3", "E1", "B C"),
+    ]
+
+
 PRED = "NM_1\tchr1\t-\t100\t900\t100\t900\t1\t100,\t900,"
 
 

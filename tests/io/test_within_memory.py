@@ -336,12 +336,14 @@ def test_a_matrix_written_by_parts_reads_back(tmp_path, sizes):
         blocks.append((indptr, indices, rng.integers(1, 9, nnz).astype(np.int32)))
     n_columns = max(sizes) + 1
     with h5py.File(tmp_path / "m.h5", "w") as file:
-        with CsrWriter(file, "X", n_columns, np.int32, canonical=True) as out:
+        with CsrWriter(file, "X", n_columns, np.int32, canonical=True, most=sum(sizes)) as out:
             for block in blocks:
                 out.append(*block)
         found = anndata.io.read_elem(file["X"])
         expected = sp.vstack([sp.csr_matrix((d, i, p), shape=(2, n_columns)) for p, i, d in blocks], format="csr")
         assert found.dtype == np.int32
+        assert found.indices.dtype == found.indptr.dtype == np.int32
+        assert found.tocoo().nnz == sum(sizes)
         assert (found != expected).nnz == 0
         disk = DiskMatrix(anndata.io.sparse_dataset(file["X"]))
         low = 0
@@ -353,6 +355,31 @@ def test_a_matrix_written_by_parts_reads_back(tmp_path, sizes):
         assert low == expected.shape[0]
         write_csr(file, "Y", disk)
         assert (anndata.io.read_elem(file["Y"]) != expected).nnz == 0
+
+
+def test_a_matrix_that_may_pass_two_billion_entries_has_long_indices(tmp_path):
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        with CsrWriter(file, "X", 5, np.int32, canonical=True, most=2.0**31) as out:
+            out.append(np.array([0, 2]), np.array([1, 4], np.int32), np.array([3, 1], np.int32))
+        found = anndata.io.read_elem(file["X"])
+    assert found.indices.dtype == found.indptr.dtype == np.int64
+    assert found.toarray().tolist() == [[0, 3, 0, 0, 1]]
+
+
+def test_a_matrix_of_its_own_file_stays_on_disk_when_it_is_large(tmp_path, tiny):
+    (tmp_path / "f.tsv").write_text(lines(3, 20_000, ordered=True))
+    genome = ga.Genome("g", {"chr1": 900_000, "chr2": 400_007, "chrM": 2_000})
+    adata = ga.pp.import_fragments(tmp_path / "f.tsv", genome, min_num_fragments=0, device="cpu")
+    ga.pp.add_tile_matrix(adata, bin_size=1)
+    ga.io.write_h5ad(adata, tmp_path / "a.h5ad")
+    tiny()
+    back = ga.io.read_h5ad(tmp_path / "a.h5ad")
+    assert is_on_disk(back.X)
+    ga.pp.select_features(back, n_features=1000)
+    ga.pp.select_features(adata, n_features=1000)
+    assert back.var["count"].tolist() == adata.var["count"].tolist()
+    ga.io.write_h5ad(back, tmp_path / "a.h5ad", force=True)
+    assert (ga.io.read_h5ad(tmp_path / "a.h5ad").X.to_memory() != adata.X).nnz == 0
 
 
 def test_millions_of_names_are_written_and_read_back(tmp_path):
@@ -367,8 +394,10 @@ def test_millions_of_names_are_written_and_read_back(tmp_path):
     assert adata[:, ["chr1:5-6"]].X.sum() == 1
     ga.io.write_h5ad(adata, tmp_path / "ours.h5ad")
     adata.write_h5ad(tmp_path / "theirs.h5ad")
-    for name in ("ours.h5ad", "theirs.h5ad"):
-        back = anndata.read_h5ad(tmp_path / name)
+    for read, name in ((anndata.read_h5ad, "ours.h5ad"), (anndata.read_h5ad, "theirs.h5ad"), (ga.io.read_h5ad, "ours.h5ad")):
+        back = read(tmp_path / name)
+        assert set(back.uns) == set(adata.uns)
+        assert back.obs.equals(adata.obs)
         assert back.var_names[[0, -1]].tolist() == ["chr1:0-1", "chr2:400006-400007"]
         assert back.var.dtypes.astype(str).tolist() == ["category", "int32", "int32"]
         assert (back.X != adata.X).nnz == 0

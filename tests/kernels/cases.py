@@ -153,6 +153,65 @@ def counting_cases():
         yield Case("row_sums", f"{label}, values", (row, values), {"n_rows": n_rows})
 
 
+def quality_cases():
+    """All measures, each left out in turn; none, one and several region sets; counters in and out of shared memory."""
+    some = random_regions(3, 40, 300, disjoint=True)
+    every_set = [REGIONS["disjoint"], some, REGIONS["none"], REGIONS["whole chromosome"], REGIONS["touching"]]
+    sites = {"tss": int32(90, 100, 101, 2_000, 4_999), "reverse": np.array([1, 0, 1, 0, 1], bool)}
+    base = {
+        "max_length": 200,
+        "bounds": (147, 294),
+        **sites,
+        "window": 300,
+        "half_center": 5,
+        "edge": 10,
+        "regions": [REGIONS["disjoint"], some],
+        "as_insertion": False,
+    }
+    none = np.array([], bool)
+    variants = {
+        "all": {},
+        "cuts in regions": {"as_insertion": True},
+        "no regions": {"regions": []},
+        "one set": {"regions": [some]},
+        "five sets, one empty": {"regions": every_set},
+        "no TSS counting": {"tss": None, "reverse": None},
+        "no TSS on the chromosome": {"tss": int32(), "reverse": none},
+        "TSSs off the start and at the end": {
+            "tss": int32(3, 10, 4_999, 4_999),
+            "reverse": np.array([0, 1, 0, 1], bool),
+        },
+        "lengths alone": {"bounds": (), "tss": None, "reverse": None, "regions": []},
+        "nothing but the number of fragments": {
+            "max_length": 0, "bounds": (), "tss": None, "reverse": None, "regions": [],
+        },
+        "longest entry of one": {"max_length": 1, "bounds": (1,)},
+        "lengths beyond shared memory": {"max_length": 20_000},
+        "profile beyond shared memory": {"window": 7_000, "max_length": 1_000},
+        "neither fits": {"window": 7_000, "max_length": 20_000},
+    }  # fmt: skip
+    for label, (columns, n_rows) in FRAGMENTS.items():
+        for name, changed in variants.items():
+            yield Case("quality", f"{label}, {name}", columns, {"n_rows": n_rows, **base, **changed})
+    columns = random_fragments(36, n=200, n_rows=250)  # 250 x 7 counters: a table that stays in global memory
+    yield Case("quality", "random, many rows", columns, {"n_rows": 250, **base})
+    start = np.array([0, 1, 5, 2_147_480_000, 2_147_483_646], np.int32)
+    end = np.array([2_147_483_647, 5, 2_000_000_000, 2_147_483_647, 2_147_483_647], np.int32)
+    top = {
+        "tss": int32(0, 2_147_483_646),
+        "reverse": np.array([1, 0], bool),
+        "regions": [(int32(0, 2_147_483_646), int32(1, 2_147_483_647)), (int32(10), int32(1_999_999_999))],
+    }
+    for as_insertion in (False, True):
+        keywords = {"n_rows": 2, **base, **top, "as_insertion": as_insertion}
+        yield Case(
+            "quality",
+            f"at both ends of int32, cuts {as_insertion}",
+            (start, end, int32(0, 1, 1, 0, 0)),
+            keywords,
+        )
+
+
 # ---------------------------------------------------------------------------------------------- matrices
 
 
@@ -367,6 +426,7 @@ CASES = [
     *parsing_cases(),
     *ordering_cases(),
     *counting_cases(),
+    *quality_cases(),
     *matrix_cases(),
     *linalg_cases(),
     *graph_cases(),
@@ -511,7 +571,30 @@ def _run_linalg(bk: Any, case: Case) -> None:
     np.testing.assert_array_equal(bk.csr_to_host(matrix).toarray(), dense)
 
 
+def _run_quality(bk: Any, case: Case) -> None:
+    given = {k: _on(bk, v) for k, v in case.keywords.items()}
+    given["regions"] = [(bk.asarray(low), bk.asarray(high)) for low, high in given["regions"]]
+    found = bk.counting.quality(*(bk.asarray(a) for a in case.arguments), **given)
+    lengths, classes, around, in_regions, fragments = oracle.quality(*case.arguments, **case.keywords)
+    pairs = [
+        (found.lengths, lengths),
+        (found.classes, classes),
+        (found.in_regions, in_regions),
+        (found.fragments, fragments),
+    ]
+    assert (found.tss is None) == (around is None)
+    if around is not None:
+        pairs += zip(found.tss[:3], around[:3], strict=True)
+        assert found.tss[3:] == around[3:]
+        assert [type(n) for n in found.tss[3:]] == [int, int]
+    for part, wanted in pairs:
+        assert bk.to_host(part).dtype == np.int64
+        assert part.shape == wanted.shape
+        np.testing.assert_array_equal(bk.to_host(part), wanted)
+
+
 _RUNNERS = {
+    "quality": _run_quality,
     "gram": _run_linalg,
     "squared_norms": _run_linalg,
     "shared_neighbors": _run_shared_neighbors,

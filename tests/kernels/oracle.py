@@ -192,6 +192,49 @@ def row_sums(row, values, *, n_rows):
     return out
 
 
+def quality(
+    start,
+    end,
+    row,
+    *,
+    n_rows,
+    max_length,
+    bounds,
+    tss,
+    reverse,
+    window,
+    half_center,
+    edge,
+    regions,
+    as_insertion,
+):
+    """(lengths, classes, tss_counts or None, in_regions, fragments of each row): the other oracles together."""
+    columns = (start, end, row)
+    around = None
+    if tss is not None:
+        sites = {
+            "tss": tss,
+            "reverse": reverse,
+            "window": window,
+            "half_center": half_center,
+            "edge": edge,
+        }
+        around = tss_counts(*columns, n_rows=n_rows, **sites)
+    inside = [
+        overlap_any(
+            *columns, n_rows=n_rows, region_start=low, region_end=high, as_insertion=as_insertion
+        )
+        for low, high in regions
+    ]
+    return (
+        length_histogram(*columns, max_length=max_length),
+        length_classes(*columns, n_rows=n_rows, bounds=bounds),
+        around,
+        np.array(inside, np.int64).reshape(len(regions), n_rows),
+        row_sums(row, None, n_rows=n_rows),
+    )
+
+
 def max_over_groups(dense, group, *, n_groups):
     out = np.zeros((dense.shape[0], n_groups), np.int64)
     for column, g in enumerate(group):

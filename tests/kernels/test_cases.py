@@ -104,6 +104,74 @@ def test_keys_beyond_2_to_the_31_reach_their_row_and_column(bk):
     assert counts.indices.tolist() == [0, 1_999_999]
 
 
+def sparse(path, n, dtype):
+    """An array that holds nothing but the pages that are written."""
+    return np.memmap(path, dtype, "w+", shape=n)
+
+
+def test_a_table_of_more_than_2_to_the_31_counters_is_counted_at_its_end(library, tmp_path):
+    n_rows, n_columns = 400_000_000, 6
+    table = sparse(tmp_path / "table", n_rows * n_columns, np.int64)
+    launcher = CpuLauncher(library)
+
+    def elsewhere(name, n_threads, *values, shared_bytes=0):
+        place = [argument.name for argument in launch.kernels()[name].arguments].index("table")
+        values = [*values[:place], table, *values[place + 1 :]]
+        launcher(name, n_threads, *values, shared_bytes=shared_bytes)
+
+    class Pages:
+        """NumPy, but for the zeros of a table too large to be had."""
+
+        def __getattr__(self, name):
+            return getattr(np, name)
+
+        def zeros(self, shape, dtype):
+            return (
+                np.broadcast_to(np.zeros(1, dtype), shape)
+                if isinstance(shape, tuple)
+                else np.zeros(shape, dtype)
+            )
+
+    start, end, row = (np.array(v, np.int32) for v in ([100, 200], [300, 210], [n_rows - 1, n_rows - 2]))
+    regions = [(np.array([205], np.int32), np.array([400], np.int32))]
+    gpu_counting.Counting(Pages(), elsewhere).quality(
+        start, end, row, n_rows=n_rows, max_length=10, bounds=(147, 294), tss=np.array([100], np.int32),
+        reverse=np.array([False]), window=20, half_center=5, edge=10, regions=regions,
+    )  # fmt: skip
+    assert table[-12:].reshape(2, 6).tolist() == [[1, 0, 0, 0, 0, 1], [0, 1, 0, 1, 0, 1]]
+
+
+def test_region_sets_beyond_2_to_the_31_are_read_at_their_place(library, tmp_path):
+    far = 2**31 + 3
+    low, high = sparse(tmp_path / "low", far + 1, np.int32), sparse(tmp_path / "high", far + 1, np.int32)
+    low[far], high[far] = 50, 60
+    one = np.ones(1, np.int32)
+    given = {a.name: None if a.is_array else 0 for a in launch.kernels()["quality"].arguments}
+    table = np.zeros((1, 3), np.int64)
+    given |= {
+        "start": one * 55, "end": one * 70, "row": one * 0, "n": 1, "region_start": low, "region_end": high,
+        "set_edge": np.array([far, far, far + 1]), "n_sets": 2, "n_rows": 1, "n_columns": 3,
+        "lengths": np.zeros(1, np.int64), "table": table, "n_inside": np.zeros(1, np.int64),
+    }  # fmt: skip
+    CpuLauncher(library)("quality", 1, *given.values())
+    assert table.tolist() == [[1, 0, 1]]
+
+
+def test_rows_joined_beyond_2_to_the_31_reach_their_place(library, tmp_path):
+    far = 2**31 + 5
+    indices, data = sparse(tmp_path / "i", far + 9, np.int32), sparse(tmp_path / "d", far + 9, np.float32)
+    cursor = np.array([far, far + 4], np.int64)
+    part = Csr(np.array([0, 2, 3], np.int64), np.array([1, 2, 3], np.int32), np.array([7, 8, 9], np.float32))
+    launcher = CpuLauncher(library)
+    launcher("copy_rows", 64, *part, 2, 10, cursor, indices, data)
+    assert indices[far : far + 5].tolist() == [11, 12, 0, 0, 13]
+    assert data[far : far + 5].tolist() == [7, 8, 0, 0, 9]
+    out = Csr(None, np.zeros(5, np.int32), np.zeros(5, np.float32))
+    pointer = np.array([far, far + 5], np.int64)
+    launcher("copy_rows", 32, pointer, indices, data, 1, 0, np.zeros(1, np.int64), out.indices, out.data)
+    assert out.indices.tolist() == [11, 12, 0, 0, 13]
+
+
 def test_text_positions_beyond_2_to_the_31_are_read(library):
     line = b"chr1\t10\t20\tAAAC-1\t3\n"
     at = 2**31 + 100

@@ -9,9 +9,11 @@ from scipy.linalg import eigh
 from scipy.sparse import csr_matrix, random_array
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from gpuatac.backend.gpu import packed as gpu_packed
 from gpuatac.backend.gpu.arrays import Arrays
 from gpuatac.backend.gpu.graph import exact_neighbours, modularity
 from gpuatac.backend.protocol import Csr
+from gpuatac.core import lanczos
 from gpuatac.core.lanczos import NoConvergenceError, largest_eigenpairs
 
 
@@ -137,6 +139,136 @@ def test_giving_up_says_how_far_it_came():
     matrix = symmetric(np.linspace(0, 1, 300) ** 9)
     with pytest.raises(NoConvergenceError, match=r"found \d+ of 5 eigenpairs .* in 1 cycles"):
         largest_eigenpairs(np, lambda v: matrix @ v, 300, 5, v0=np.ones(300), max_cycles=1)
+
+
+# ------------------------------------------------------------------------------------- eigen-solver, by blocks
+
+SPECTRA = {
+    "low rank": [3.0, 2.0, 1.0] + [0.0] * 297,
+    "low rank, indefinite": [5.0, 1.0] + [0.0] * 290 + [-9.0] * 8,
+    "identity": [1.0] * 300,
+    "zero": [0.0] * 300,
+    "six-fold largest": [1.0] * 6 + list(np.linspace(0.9, -1, 294)),
+    "twenty-fold, apart": [2.0] + [1.0] * 20 + list(np.linspace(0.9, -1, 279)),
+    "degenerate at the border": [4.0, 3.0] + [2.0] * 40 + list(np.linspace(1, 0, 258)),
+    "pairs": np.repeat(np.linspace(3, -3, 150), 2),
+    "clustered": 1 - 1e-7 * np.arange(300),
+    "small gaps under a large negative one": [*(1 - 1e-4 * np.arange(299)), -1e3],
+    "decaying": 0.8 ** np.arange(300),
+    "all negative": -np.arange(1.0, 301.0),
+    "huge": 1e12 * np.linspace(1, 2, 300),
+    "one above a bulk": [1.0, 0.1, *np.sort(np.random.default_rng(20).normal(0, 0.002, 298))[::-1]],
+}
+
+
+def check_blocks(matrix, k, block, *, which="LA", v0=None, tol=0.0):
+    n = matrix.shape[0]
+    v0 = np.random.default_rng(1).standard_normal(n) if v0 is None else v0
+    widths = set()
+
+    def product(v):
+        widths.add(v.shape)
+        return matrix @ v
+
+    values, vectors = largest_eigenpairs(np, product, n, k, v0=v0, which=which, block=block, tol=tol)
+    assert widths == {(n, block)}
+    expected = eigh(matrix, eigvals_only=True)[::-1]
+    assert (np.diff(values) <= 0).all()
+    # of v and -v either may be the last of the k largest in magnitude
+    expected = np.sort(np.abs(expected))[::-1][:k] if which == "LM" else expected[:k]
+    found = np.sort(np.abs(values))[::-1] if which == "LM" else values
+    scale = np.abs(expected).max() or 1.0
+    np.testing.assert_allclose(found, expected, atol=1e-12 * scale, rtol=1e-12)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(k), atol=1e-12)
+    np.testing.assert_allclose(matrix @ vectors, vectors * values, atol=max(1e-11, 2 * tol) * scale)
+
+
+@pytest.mark.parametrize("block", [2, 4, 8])
+@pytest.mark.parametrize("which", ["LA", "LM"])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_hard_spectra_by_blocks(name, which, block):
+    for k in (1, 5, 12):
+        check_blocks(symmetric(SPECTRA[name], seed=3), k, block, which=which)
+
+
+@pytest.mark.parametrize("block", [3, 4])
+@pytest.mark.parametrize(
+    ("n", "k"), [(n, k) for n in (2, 10, 65, 120, 250) for k in (1, 2, 30, n - 1, n) if k <= n]
+)
+def test_all_sizes_by_blocks(n, k, block):
+    check_blocks(symmetric(np.random.default_rng(n).standard_normal(n)), k, block)
+
+
+@pytest.mark.parametrize("start", ["eigenvector", "invariant subspace", "zero"])
+@pytest.mark.parametrize("name", ["six-fold largest", "pairs", "decaying"])
+def test_a_start_that_misses_the_wanted_vectors_by_blocks(name, start):
+    matrix = symmetric(SPECTRA[name], seed=4)
+    vectors = eigh(matrix)[1]
+    v0 = {"eigenvector": vectors[:, 3], "invariant subspace": vectors[:, :50].sum(1), "zero": np.zeros(300)}[start]
+    check_blocks(matrix, 5, 4, v0=v0)
+
+
+def test_an_operator_that_keeps_a_few_directions_by_blocks():
+    # a reducible operator: each step of the iteration stays within 5 vectors until it breaks down
+    matrix = np.zeros((200, 200))
+    for i in range(0, 200, 5):
+        matrix[i : i + 5, i : i + 5] = symmetric(np.arange(5.0) + i // 50, seed=i)
+    for k in (3, 11, 40):
+        check_blocks(matrix, k, 4)
+
+
+def test_residuals_below_the_tolerance_give_eigenvalues_to_its_square():
+    check_blocks(symmetric(SPECTRA["one above a bulk"], seed=5), 12, 4, tol=1e-9)
+
+
+def test_one_start_gives_one_result_by_blocks():
+    matrix = symmetric(np.linspace(0, 1, 300))
+    v0 = np.random.default_rng(7).standard_normal(300)
+    first, second = (largest_eigenpairs(np, lambda v: matrix @ v, 300, 6, v0=v0, block=4) for _ in range(2))
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_a_small_basis_restarts_and_ends_with_the_same_pairs(monkeypatch):
+    monkeypatch.setattr(lanczos, "BASIS_BYTES", 0)
+    for name in ("one above a bulk", "six-fold largest", "clustered"):
+        check_blocks(symmetric(SPECTRA[name], seed=6), 9, 4)
+
+
+# --------------------------------------------------------------------------------- packed counts, on NumPy
+
+
+@pytest.mark.parametrize("room", [0, 1 << 40], ids=["converted for each product", "X and X' in float64"])
+@pytest.mark.parametrize("split", [False, True])
+def test_packed_counts_of_the_gpu_backend_equal_dense_products(room, split, monkeypatch):
+    if split:
+        monkeypatch.setattr(gpu_packed, "BLOCK_NNZ", 300)
+    monkeypatch.setattr(gpu_packed, "PAIRS_AT_ONCE", 7)
+    rng = np.random.default_rng(13)
+    table = rng.poisson(0.2, (40, 300)).astype(np.float32)
+    columns, rows = rng.random(300) < 0.6, np.sort(rng.choice(40, 30, replace=False))
+    x = csr_matrix(table)
+    x.data[3] = 0  # a stored zero
+    table = x.toarray()
+    packed = gpu_packed.Packed(np, scipy.sparse, x, columns, rows, room=room)
+    dense = table[rows][:, columns].astype(np.float64)
+    weights, u = rng.random(dense.shape[1]), rng.standard_normal((30, 4))
+    assert packed.nnz == np.count_nonzero(dense)
+    np.testing.assert_allclose(packed.gram(weights)(u), dense @ (weights[:, None] * (dense.T @ u)), rtol=1e-10)
+    np.testing.assert_allclose(packed.gram(weights)(u[:, 0]), dense @ (weights * (dense.T @ u[:, 0])), rtol=1e-10)
+    np.testing.assert_array_equal(packed.document_frequency(), (dense > 0).sum(0))
+    np.testing.assert_array_equal(packed.row_sums(), dense.sum(1))
+    np.testing.assert_allclose(packed.squared_norms(weights), dense**2 @ weights, rtol=1e-12)
+    left, right = rng.integers(0, 30, (2, 50))
+    right[:3] = left[:3]
+    np.testing.assert_allclose(
+        packed.pair_products(left, right, weights), (dense[left] * dense[right]) @ weights, rtol=1e-12, atol=1e-12
+    )
+    np.testing.assert_array_equal(
+        packed.union_frequency(left, right), ((dense[left] > 0) | (dense[right] > 0)).sum(0)
+    )
+    assert packed.similarities(weights) is None
+    np.testing.assert_array_equal(x.toarray(), table)
 
 
 # ---------------------------------------------------------------------------------------------- neighbours

@@ -104,6 +104,7 @@ def test_kernels_with_barriers_are_known_to_wait():
         waiting |= waiting_kernels((launch.kernel_folder() / f"{file}.cu").read_text(encoding="utf-8"))
     assert waiting == {
         "count_newlines", "find_line_ends", "parse_lines", "tss_counts", "length_histogram", "copy_rows",
+        "quality",
     }  # fmt: skip
 
 
@@ -140,6 +141,9 @@ class StandInCupy:
         self.compiled = []
         self.cuda = self
         self.runtime = self
+
+    def compile(self):
+        pass
 
     def getDevice(self):
         return 0
@@ -197,6 +201,38 @@ def test_dynamic_shared_memory_is_asked_for_where_it_is_used():
     assert [shared_mem for *_, shared_mem in cupy.launches] == [4 * 1_001, 0, 4 * 4_001, 0]
     place = [argument.name for argument in launch.kernels()["tss_counts"].arguments].index("privatise")
     assert [passed[place] for *_, passed, _ in cupy.launches[2:]] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "max_length", "window", "shared"),
+    [
+        (1, 1_000, 2_000, 4 * (1_001 + 4_001 + 6)),  # bulk: the table as well
+        (171, 1_000, 2_000, 4 * (1_001 + 4_001)),  # 171 x 6 counters are more than a small table has
+        (1, 20_000, 2_000, 4 * (4_001 + 6)),
+        (1, 1_000, 7_000, 4 * (1_001 + 6)),
+        (1, 12_280, 2_000, 4 * (12_281 + 6)),  # the lengths leave seven counters
+    ],
+)
+def test_the_fused_kernel_is_given_the_shared_memory_that_it_divides(n_rows, max_length, window, shared):
+    cupy = StandInCupy()
+    column = np.zeros(5, np.int32)
+    given = {"tss": column, "reverse": column > 0, "half_center": 5, "edge": 100, "bounds": (147, 294)}
+    Counting(np, launch.CudaLauncher(cupy)).quality(
+        column,
+        column + 9,
+        column,
+        n_rows=n_rows,
+        max_length=max_length,
+        window=window,
+        regions=[(column, column)],
+        **given,
+    )
+    ((_, _, _, passed, shared_mem),) = cupy.launches
+    assert shared_mem == shared <= launch.SHARED_BYTES
+    value = dict(zip((a.name for a in launch.kernels()["quality"].arguments), passed, strict=True))
+    kept = value["shared_lengths"] * (max_length + 1) + value["shared_profile"] * (2 * window + 1)
+    assert 4 * (kept + value["shared_table"] * n_rows * value["n_columns"]) == shared
+    assert value["n_columns"] == 6
 
 
 def methods(cls) -> dict[str, list]:

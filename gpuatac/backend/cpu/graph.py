@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from functools import cache
 from typing import Any
 
 import numba as nb
@@ -77,6 +78,7 @@ class Graph:
             warnings.simplefilter("ignore", ImportWarning)  # umap-learn says that it finds no TensorFlow
             from umap.umap_ import UMAP
 
+        _keep_compiled()
         n = points.shape[0]
         own = np.arange(n, dtype=np.int64)[:, None]
         knn_indices = np.hstack([own, np.asarray(indices, np.int64)])
@@ -143,6 +145,20 @@ class Graph:
         )
         corrected = np.asarray(result.Z_corr, np.float32)
         return corrected.T if corrected.shape[0] != points.shape[0] else corrected
+
+
+@cache
+def _keep_compiled() -> None:
+    """Have Numba keep umap-learn's functions on disk, which umap-learn compiles anew in every process (seconds)."""
+    import umap.layouts
+    import umap.umap_
+    import umap.utils
+    from numba.core.registry import CPUDispatcher
+
+    for module in (umap.utils, umap.layouts, umap.umap_):
+        for function in vars(module).values():
+            if isinstance(function, CPUDispatcher) and function.py_func.__module__ == module.__name__:
+                function.enable_caching()
 
 
 def _exact_order(x: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuatac.backend.gpu import quality
 from gpuatac.backend.gpu.launch import SHARED_BYTES
-from gpuatac.backend.protocol import STRATEGIES, Csr, Strategy, TssCounts
+from gpuatac.backend.protocol import STRATEGIES, Csr, Quality, Strategy, TssCounts
 from gpuatac.errors import InputError
 
 if TYPE_CHECKING:
@@ -193,6 +194,39 @@ class Counting:
         )
         return classes
 
+    def quality(
+        self,
+        start: Any,
+        end: Any,
+        row: Any,
+        *,
+        n_rows: int,
+        max_length: int,
+        bounds: tuple[int, ...],
+        tss: Any | None = None,
+        reverse: Any | None = None,
+        window: int,
+        half_center: int,
+        edge: int,
+        regions: list[tuple[Any, Any]],
+        as_insertion: bool = False,
+    ) -> Quality:
+        """See ``protocol.Counting.quality``."""
+        return quality.quality(
+            self._xp,
+            self._launch,
+            self._columns(start, end, row),
+            n_rows=n_rows,
+            max_length=max_length,
+            bounds=bounds,
+            sites=None if tss is None else (self._int32(tss), reverse),
+            window=window,
+            half_center=half_center,
+            edge=edge,
+            regions=[(self._int32(low), self._int32(high)) for low, high in regions],
+            as_insertion=as_insertion,
+        )
+
     def row_sums(self, row: Any, values: Any | None, *, n_rows: int) -> Any:
         """See ``protocol.Counting.row_sums``."""
         sums = self._xp.zeros(n_rows, np.int64)
@@ -211,12 +245,15 @@ class Counting:
         indptr = xp.zeros(n_rows + 1, np.int64)
         for part in parts:
             indptr += part.indptr
+        del part
         nnz = int(indptr[-1])
         indices, data = xp.empty(nnz, np.int32), xp.empty(nnz, COUNT_DTYPE)
         cursor = indptr[:-1].copy()
         shift = 0
-        for part, width in zip(parts, widths, strict=True):
+        for width in widths:
+            part = parts.pop(0)
             self._launch("copy_rows", n_rows * 32, *part, n_rows, shift, cursor, indices, data)
+            del part  # to the memory pool, where the caller holds it nowhere else
             shift += width
         return Csr(indptr, indices, data)
 

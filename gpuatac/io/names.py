@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
 import pandas as pd
@@ -66,7 +68,23 @@ def coordinate_names(chrom: pd.Categorical, start: np.ndarray, end: np.ndarray) 
     offsets = _offsets(*columns, ptr)
     data = _fill(*columns, raw, ptr, offsets)
     names = pa.LargeStringArray.from_buffers(len(chrom), pa.py_buffer(offsets), pa.py_buffer(data))
-    if len(chrom) <= ARROW_FROM:
+    return _index(names)
+
+
+def from_fixed_width(text: np.ndarray) -> pd.Index:
+    """An index of names kept as bytes of fixed length (dtype S), padded with zeros."""
+    import pyarrow as pa
+
+    if not text.size:
+        return pd.Index([], dtype=object)
+    raw = np.ascontiguousarray(text).view(np.uint8).reshape(text.size, text.dtype.itemsize)
+    used = raw != 0
+    offsets = np.concatenate([[0], np.cumsum(used.sum(1), dtype=np.int64)])
+    return _index(pa.LargeStringArray.from_buffers(text.size, pa.py_buffer(offsets), pa.py_buffer(raw[used])))
+
+
+def _index(names: Any) -> pd.Index:
+    if len(names) <= ARROW_FROM:
         return pd.Index(names.to_numpy(zero_copy_only=False), dtype=object)
     return pd.Index(pd.array(names, dtype=_arrow_dtype()))
 
