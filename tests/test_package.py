@@ -45,7 +45,10 @@ BESIDE = {
     "core": {"gpuatac.backend.protocol"},
     "gpuatac.backend.cpu.graph": {"gpuatac.core.partition"},
     "gpuatac.backend.gpu.graph": {"gpuatac.core.partition"},
-    "gpuatac.backend.gpu.linalg": {"gpuatac.core.lanczos"},
+    "gpuatac.backend.cpu.linalg": {"gpuatac.core.lanczos", "gpuatac.core.rows"},
+    "gpuatac.backend.gpu.linalg": {"gpuatac.core.lanczos", "gpuatac.core.rows"},
+    "gpuatac.backend.cpu.packed": {"gpuatac.core.rows"},
+    "gpuatac.backend.gpu.packed": {"gpuatac.core.rows"},
     "simulate": {"gpuatac._simulation"},
 }
 GPU_LIBRARIES = {

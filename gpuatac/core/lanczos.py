@@ -1,20 +1,23 @@
-"""Leading eigenpairs of a symmetric operator: Lanczos with full reorthogonalisation and thick restarts.
+"""Leading eigenpairs of a symmetric operator: block Lanczos with full reorthogonalisation and thick restarts.
 
 Wu and Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems", SIAM J. Matrix Anal.
-Appl. 22(2), 2000. Written against the array module alone, so that one solver serves every device. Three
-points beyond the paper:
+Appl. 22(2), 2000, for blocks of vectors. Written against the array module alone, so that one solver serves every
+device. Points beyond the paper:
 
-- When the Krylov space is exhausted (low rank, a start inside an invariant subspace) it goes on from a random
-  direction orthogonal to what is known, instead of dividing by the vanished residual.
-- A Krylov space holds one vector of each eigenspace. When all wanted pairs have converged, one more cycle
-  from a random direction, orthogonal to them, looks for copies that were missed (a graph of several
-  components has them).
+- A product with b vectors at once costs less than b products (a sparse matrix is read once), so the space grows by
+  ``block`` vectors a step.
+- Directions that the operator leaves open (low rank, a start inside an invariant subspace) are filled with random
+  ones orthogonal to what is known, instead of dividing by the vanished residual.
+- A Krylov space holds at most b vectors of an eigenspace, one fewer when the start misses it. When all wanted pairs
+  have converged and so many of them are equal, one more cycle from random directions, orthogonal to them, looks for
+  copies that were missed (a graph of several components has them).
 - The projected matrix is filled from the very coefficients of the orthogonalisation, so arrows, restarts and
-  random directions need no case of their own.
+  random directions need no case of their own. It is small and lies on the host.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 DENSE_UP_TO = 64  # rows; below, and when k is close to n, the operator is written out as a matrix
 EPS = float(np.finfo(np.float64).eps)
 MAX_CYCLES = 3000
+BASIS_BYTES = 96 << 20  # a basis of this size is kept before the first restart; a larger one only where k needs it
+EQUAL = 1e-6  # of the largest: wanted values this close to each other may be copies of one
 
 
 class NoConvergenceError(GpuatacError, RuntimeError):
@@ -34,10 +39,10 @@ class NoConvergenceError(GpuatacError, RuntimeError):
 
 
 class _Space(NamedTuple):
-    """Orthonormal rows ``basis`` (m + 1, n) and the projected matrix ``t`` (m, m) = basis A basis'."""
+    """Orthonormal rows ``basis`` (m + b, n) and, on the host, the projected matrix ``t`` (m, m) = basis A basis'."""
 
     basis: Any
-    t: Any
+    t: np.ndarray
 
 
 def largest_eigenpairs(
@@ -49,6 +54,7 @@ def largest_eigenpairs(
     v0: Any,
     tol: float = 0.0,
     which: Literal["LA", "LM"] = "LA",
+    block: int = 1,
     max_cycles: int = MAX_CYCLES,
 ) -> tuple[Any, Any]:
     """The k eigenpairs of a symmetric operator that are largest, algebraically (LA) or in magnitude (LM).
@@ -58,56 +64,68 @@ def largest_eigenpairs(
     xp
         The array module (NumPy, CuPy) that ``matvec`` takes and gives vectors of.
     matvec
-        float64 (n,) -> float64 (n,): the product with the operator.
+        The product with the operator: float64 (n,) -> (n,), or (n, block) -> (n, block) when ``block`` > 1.
     n, k
         Size of the operator; how many pairs, 1 <= k <= n.
     v0
         float64 (n,): where the iteration starts. A fixed ``v0`` gives the same result each time.
     tol
-        A pair has converged when its residual is below ``tol`` times the operator's largest seen eigenvalue;
-        0 asks for machine precision.
+        A pair has converged when its residual is below ``tol`` times its eigenvalue, or at machine precision of the
+        operator's largest seen eigenvalue; 0 asks for the latter.
+    block
+        Vectors per product.
 
     Returns
     -------
     Values float64 (k,), descending, and orthonormal vectors float64 (n, k), free up to sign and to rotation
     within an eigenspace.
 
-    Cost: one ``matvec`` and two passes over the basis, (2 k + 20) x n float64, per step.
+    Cost: one product and two passes over the basis per step. The basis has at most 6 k + 16 b vectors of which
+    BASIS_BYTES hold, and at least 2 k + 20.
     """
-    m = min(n, max(2 * k + 20, 40))
-    if n <= DENSE_UP_TO or m + 1 >= n:
-        return _dense(xp, matvec, n, k, which)
-    tol = max(tol, 4 * EPS)
-    rng = np.random.default_rng(0)  # for directions that the operator leaves open
-    space = _Space(xp.zeros((m + 1, n), np.float64), xp.zeros((m, m), np.float64))
-    first = xp.asarray(v0, dtype=np.float64)
-    length = float(xp.linalg.norm(first))
-    if length > 0:
-        space.basis[0] = first / length
-    else:
-        _random_direction(xp, space.basis, 0, rng)
+    b = block
+    m = _basis_size(n, k, b)
+    if n <= DENSE_UP_TO or m + b >= n:
+        return _dense(xp, matvec, n, k, which, b)
+    floor = _floor(b)
+    tol = max(tol, floor)
+    rng = np.random.default_rng(0)  # for directions that v0 and the operator leave open
+    space = _Space(xp.zeros((m + b, n), np.float64), np.zeros((m, m), np.float64))
+    _start(xp, space.basis, xp.asarray(v0, dtype=np.float64), b, rng)
     known, scale, found = 0, 0.0, None
-    for _ in range(max_cycles):
-        beta, scale = _extend(xp, matvec, space, known, scale, rng)
-        theta, s = xp.linalg.eigh(space.t)
-        order = _order(xp, theta, which)
-        theta, s = theta[order], s[:, order]
-        scale = max(scale, float(xp.abs(theta).max()))
-        n_converged = int((beta * xp.abs(s[-1, :k]) <= tol * scale).sum())
-        if n_converged < k:
-            # more than k are kept: they speed up the pairs at the border
-            keep = k + min((m - k) // 3, n_converged // 2 + 5)
-            _restart(space, theta, s, keep, m)
-            known = keep
+    n_converged, cycle = 0, 0
+    size = 0  # of the projected matrix so far
+    while cycle < max_cycles:
+        rest, scale = _extend(xp, matvec, space, size, b, scale, rng)
+        size += b
+        full = size == m
+        # a look before the basis is full, every other step; the search for copies takes a whole cycle
+        if not full and (found is not None or size < max(2 * k, known + 2 * b) or (size // b) % 2):
             continue
-        ascending = xp.argsort(theta[:k])
-        wanted = theta[ascending]
-        if found is not None and float(xp.abs(wanted - found).max()) <= max(tol, 1e-13) * scale * 10:
-            return wanted[::-1].copy(), _rotate(space.basis, s, k, m)[ascending[::-1]].T.copy()
+        theta, s = np.linalg.eigh(space.t[:size, :size])
+        _separate(theta, s, rest, b)
+        order = _order(theta, which)
+        theta, s = theta[order], s[:, order]
+        scale = max(scale, float(np.abs(theta).max()))
+        residuals = np.linalg.norm(rest.T @ s[size - b :, :k], axis=0)
+        n_converged = int((residuals <= np.maximum(tol * np.abs(theta[:k]), floor * scale)).sum())
+        if n_converged < k:
+            if full:
+                known = size = _keep(m, k, b, n_converged)
+                _restart(xp, space, theta, s, known, m, b)
+                cycle += 1
+            continue
+        descending = np.argsort(-theta[:k], kind="stable")
+        wanted = theta[:k][descending]
+        again = found is not None and float(np.abs(wanted - found).max()) <= max(tol, 1e-13) * scale * 10
+        if again or (b > 1 and not _has_copies(wanted, b - 1, scale)):
+            return xp.asarray(wanted), _rotate(xp, space.basis, s[:, :k][:, descending]).T.copy()
         found = wanted
-        _restart(space, theta, s, k, m)
-        _random_direction(xp, space.basis, k, rng)
-        known = k
+        cycle += 1
+        known = size = m - b * ((m - k) // b)
+        _restart(xp, space, theta, s, known, min(m, theta.size), b)
+        for i in range(b):
+            _random_direction(xp, space.basis, known + i, rng)
     msg = (
         f"the eigen-solver found {n_converged} of {k} eigenpairs to {tol:g} in {max_cycles} cycles; "
         "ask for fewer pairs or a larger tol."
@@ -115,48 +133,125 @@ def largest_eigenpairs(
     raise NoConvergenceError(msg)
 
 
-def _order(xp: Any, theta: Any, which: str) -> Any:
+def _basis_size(n: int, k: int, b: int) -> int:
+    """Vectors of the basis, a multiple of b: as many as BASIS_BYTES hold within bounds that k and b set."""
+    least = max(2 * k + 20, 40) + (2 * b if b > 1 else 0)
+    m = max(least, min(6 * k + 16 * b, BASIS_BYTES // (8 * max(n, 1)), n // 2)) if b > 1 else least
+    return min(n, -(-m // b) * b)
+
+
+def _separate(theta: np.ndarray, s: np.ndarray, rest: np.ndarray, b: int) -> None:
+    """Within equal Ritz values turn the vectors, in place, so that those of the smallest residual come first.
+
+    A further copy of an eigenvalue appears with a residual r when its value is already exact to r^2: the rotation that
+    LAPACK happens to return would smear r over the copies that have converged.
+    """
+    near = np.diff(theta) <= 64 * EPS * float(np.abs(theta).max())
+    cuts = np.flatnonzero(~np.concatenate([[False], near, [False]]))
+    for low, high in pairwise(cuts.tolist()):
+        if high - low > 1:
+            found = np.linalg.svd(rest.T @ s[-b:, low:high])[2][::-1]
+            s[:, low:high] = s[:, low:high] @ found.T
+            theta[low:high] = theta[low:high].mean()
+
+
+def _floor(b: int) -> float:
+    """Below this, relative to the operator's scale, a residual is rounding; that of a block is larger."""
+    return 4 * EPS if b == 1 else 8 * b * EPS
+
+
+def _keep(m: int, k: int, b: int, n_converged: int) -> int:
+    """Vectors kept at a restart: more than k, to speed up the pairs at the border; whole blocks fit behind them."""
+    keep = k + min((m - k) // 3, n_converged // 2 + 5)
+    return m - b * ((m - keep) // b)
+
+
+def _has_copies(descending: np.ndarray, n: int, scale: float) -> bool:
+    """Whether ``n`` + 1 or more values, or n where n is 1, lie within EQUAL of each other."""
+    n = max(n, 2)
+    return bool(
+        descending.size >= n and (descending[: descending.size - n + 1] - descending[n - 1 :] <= EQUAL * scale).any()
+    )
+
+
+def _order(theta: np.ndarray, which: str) -> np.ndarray:
     """The order of eigenvalues that puts the wanted ones first."""
-    return xp.argsort(-xp.abs(theta) if which == "LM" else -theta)
+    return np.argsort(-np.abs(theta) if which == "LM" else -theta, kind="stable")
 
 
-def _dense(xp: Any, matvec: Callable[[Any], Any], n: int, k: int, which: str) -> tuple[Any, Any]:
-    matrix = xp.stack([matvec(column) for column in xp.eye(n, dtype=np.float64)])
+def _host(array: Any) -> np.ndarray:
+    return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
+def _apply(xp: Any, matvec: Callable[[Any], Any], rows: Any) -> Any:
+    """The operator times each of the rows (b, n), as rows; a single one goes as a vector."""
+    if rows.shape[0] == 1:
+        return matvec(rows[0])[None]
+    return xp.ascontiguousarray(matvec(xp.ascontiguousarray(rows.T)).T)
+
+
+def _dense(xp: Any, matvec: Callable[[Any], Any], n: int, k: int, which: str, b: int) -> tuple[Any, Any]:
+    eye = xp.zeros((-(-n // b) * b, n), np.float64)
+    eye[:n] = xp.eye(n)
+    matrix = xp.concatenate([_apply(xp, matvec, eye[i : i + b]) for i in range(0, n, b)])[:n]
     values, vectors = xp.linalg.eigh((matrix + matrix.T) / 2)
-    kept = _order(xp, values, which)[:k]
+    kept = xp.asarray(_order(_host(values), which)[:k])
     kept = kept[xp.argsort(-values[kept])]
     return values[kept], vectors[:, kept]
 
 
+def _start(xp: Any, basis: Any, v0: Any, b: int, rng: np.random.Generator) -> None:
+    """The first block: v0, where it has a length, and random directions."""
+    length = float(xp.linalg.norm(v0))
+    if length > 0:
+        basis[0] = v0 / length
+    for i in range(int(length > 0), b):
+        _random_direction(xp, basis, i, rng)
+
+
 def _extend(
-    xp: Any, matvec: Callable[[Any], Any], space: _Space, known: int, scale: float, rng: np.random.Generator
-) -> tuple[float, float]:
-    """Grow the space from ``known + 1`` vectors to m + 1: the last residual's length, the scale."""
+    xp: Any, matvec: Callable[[Any], Any], space: _Space, j: int, b: int, scale: float, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """Apply the operator to block j ... j + b and append what is new in it as the next block.
+
+    Returns R (b, b) with A Q_j = (its part in the space) + R Q_next, rows as vectors, and the scale.
+    """
     basis, t = space
-    m = int(t.shape[0])
-    beta = 0.0
-    for j in range(known, m):
-        w = matvec(basis[j])
-        so_far = basis[: j + 1]
-        scale = max(scale, float(xp.linalg.norm(w)))
-        h = so_far @ w
-        w = w - h @ so_far
-        correction = so_far @ w
-        w = w - correction @ so_far
-        h = h + correction
-        t[: j + 1, j] = h
-        t[j, : j + 1] = h
-        beta = float(xp.linalg.norm(w))
-        if beta <= 4 * EPS * scale:
-            beta = 0.0
-            _random_direction(xp, basis, j + 1, rng)
+    so_far = basis[: j + b]
+    w = _apply(xp, matvec, so_far[j:])
+    scale = max(scale, float(xp.sqrt((w * w).sum(1).max())))
+    h = so_far @ w.T
+    w = w - h.T @ so_far
+    correction = so_far @ w.T
+    w -= correction.T @ so_far
+    column = _host(h + correction)
+    t[: j + b, j : j + b] = column
+    t[j : j + b, : j + b] = column.T
+    t[j : j + b, j : j + b] = (column[j:] + column[j:].T) / 2
+    return _append(xp, basis, j + b, w, scale, rng), scale
+
+
+def _append(xp: Any, basis: Any, j: int, w: Any, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Gram-Schmidt of the rows of w, orthogonal to the first j of the basis, into rows j ...: their factor R (b, b)."""
+    b = int(w.shape[0])
+    r = np.zeros((b, b))
+    for i in range(b):
+        v, new = w[i], basis[j : j + i]
+        for _ in range(2 if i else 0):
+            part = new @ v
+            v = v - part @ new
+            r[i, :i] += _host(part)
+        length = float(xp.linalg.norm(v))
+        if length <= _floor(b) * scale:
+            _random_direction(xp, basis, j + i, rng)
             continue
-        w = w / beta
-        if beta < 1e-6 * scale:  # little is left of w: clean it once more
-            w = w - (so_far @ w) @ so_far
-            w = w / xp.linalg.norm(w)
-        basis[j + 1] = w
-    return beta, scale
+        r[i, i] = length
+        v = v / length
+        if length < 1e-6 * scale:  # little is left of it: clean it once more
+            v = v - (basis[: j + i] @ v) @ basis[: j + i]
+            v = v / xp.linalg.norm(v)
+        basis[j + i] = v
+    return r
 
 
 def _random_direction(xp: Any, basis: Any, j: int, rng: np.random.Generator) -> None:
@@ -168,15 +263,15 @@ def _random_direction(xp: Any, basis: Any, j: int, rng: np.random.Generator) -> 
     basis[j] = w
 
 
-def _rotate(basis: Any, s: Any, keep: int, m: int) -> Any:
-    return s[:, :keep].T @ basis[:m]
+def _rotate(xp: Any, basis: Any, s: np.ndarray) -> Any:
+    """Combinations s (size, kept) of the first ``size`` basis vectors, as rows."""
+    return xp.asarray(np.ascontiguousarray(s.T)) @ basis[: s.shape[0]]
 
 
-def _restart(space: _Space, theta: Any, s: Any, keep: int, m: int) -> None:
-    """Keep the leading Ritz vectors and the residual direction; the rest of the space is built anew."""
+def _restart(xp: Any, space: _Space, theta: np.ndarray, s: np.ndarray, keep: int, size: int, b: int) -> None:
+    """Keep the leading Ritz vectors and the residual block; the rest of the space is built anew."""
     basis, t = space
-    basis[:keep] = _rotate(basis, s, keep, m)
-    basis[keep] = basis[m]
+    basis[:keep] = _rotate(xp, basis, s[:, :keep])
+    basis[keep : keep + b] = basis[size : size + b].copy()
     t[:] = 0.0
-    for i in range(keep):
-        t[i, i] = theta[i]
+    t[np.arange(keep), np.arange(keep)] = theta[:keep]

@@ -11,7 +11,7 @@ from gpuatac import check, slots
 from gpuatac.backend import backend_of
 from gpuatac.core import neighbors
 from gpuatac.core import spectral as core
-from gpuatac.pp._canonical import selected_columns
+from gpuatac.pp._canonical import canonical_matrix
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def spectral(
     InputError
         For cells that share no feature with another cell.
 
-    Source: Zhang et al., Nature Methods 2024 (SnapATAC2). Cost: about 100 sparse products, O(nnz) each.
+    Source: Zhang et al., Nature Methods 2024 (SnapATAC2). Cost: the selected counts are copied at 3 bytes a non-zero (to
+    temporary files beyond a third of the memory limit), then up to about 2,500 cells by the matrix of their similarities,
+    more by about 100 sparse products with blocks of vectors, O(nnz) each.
 
     Examples
     --------
@@ -75,20 +77,21 @@ def spectral(
     (50, 5)
     """
     check.integer("seed", seed, 0, 2**32 - 1)
-    x = selected_columns(adata, features)
+    columns = slots.mask_of(adata, features)
+    x = canonical_matrix(adata)
     n = x.shape[0]
     n_comps = min(check.integer("n_comps", n_comps, 1), max(n - 1, 1))
     check.integer("number of cells", n, 2)
     bk = backend_of(x)
     if sample_size is None:
-        found = core.laplacian_eigs(bk, x, n_comps, seed=seed)
+        found = core.laplacian_eigs(bk, x, n_comps, columns=columns, seed=seed)
     else:
         check.between("sample_size", sample_size, 0)
         landmarks = round(sample_size * n) if sample_size < 1 else int(sample_size)
         landmarks = min(check.integer("sample_size in cells", landmarks, n_comps + 1), n)
-        found = core.nystrom(bk, x, n_comps, n_landmarks=landmarks, seed=seed)
+        found = core.nystrom(bk, x, n_comps, n_landmarks=landmarks, columns=columns, seed=seed)
     values = bk.to_host(found.values)
-    correlation = core.depth_correlation(bk, found.vectors, core.row_sums(bk, x))
+    correlation = core.depth_correlation(bk, found.vectors, found.depth)
     used = ~neighbors.follows_depth(values, correlation)
     if not used.all():
         left = ", ".join(f"{i + 1} (r = {correlation[i]:.2f})" for i in np.flatnonzero(~used))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpuatac.backend import get
 from gpuatac.backend import protocol as p
-from gpuatac.backend.cpu.parsing import REACH
+from gpuatac.backend.cpu.text_lines import REACH
 
 NAMES = [b"chr1", b"1", b"chr2", b"chrM", b"MT"]
 CODES = np.array([0, 0, 1, 2, 2], np.int32)

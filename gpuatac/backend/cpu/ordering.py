@@ -150,7 +150,7 @@ class Ordering:
             part = segments.pop(0)
             theirs = _NO_STRAND if part.strand is None else part.strand
             rows = (part.start, part.end, part.cell, part.count, theirs, new_code)
-            at, ascending = _append(at, *rows, *columns, strand)  # type: ignore[call-arg]
+            at, ascending = _append(at, *rows, *columns, strand)
             came_sorted &= bool(ascending)
         if not came_sorted:
             order = _radix_order(out.start)
