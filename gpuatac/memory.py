@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from gpuatac.errors import InputError
 
@@ -86,12 +88,21 @@ def set_memory(size: str | float | None) -> None:
         _state["limit"] = parse_size(size)
 
 
-def in_use() -> int:
-    """Resident memory of this process now, in bytes; 0 where the system does not say."""
+@cache
+def _trim() -> Any:
+    import ctypes
+
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
+        return ctypes.CDLL("libc.so.6").malloc_trim
+    except (OSError, AttributeError):  # not glibc
+        return lambda _pad: 0
+
+
+def give_back() -> None:
+    """Hand freed memory back to the system, where the C library (glibc) and Arrow would keep it for themselves."""
+    _trim()(0)
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
 
 
 def peak() -> int:

@@ -6,6 +6,7 @@ import os
 
 from gpuatac import check
 
+COUNTING_THREAD = "gpuatac-counting"  # name of the short-lived threads that count chromosome after chromosome
 _state: dict[str, int] = {}
 
 

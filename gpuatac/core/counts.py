@@ -10,7 +10,7 @@ import numpy as np
 from gpuatac.backend.protocol import Backend, Csr, Strategy, TssCounts
 from gpuatac.fragments import CellTotals, Columns, Fragments
 from gpuatac.memory import get_memory
-from gpuatac.threads import get_threads
+from gpuatac.threads import COUNTING_THREAD, get_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -96,7 +96,7 @@ def over_chromosomes(
     if bk.name == "gpu" or len(jobs) < 2 or n_threads == 1:
         results = [one(job) for job in jobs]
     else:
-        with ThreadPoolExecutor(n_threads) as pool:
+        with ThreadPoolExecutor(n_threads, COUNTING_THREAD) as pool:
             results = list(pool.map(one, jobs))
     return {code: result for (code, _), result in zip(jobs, results, strict=True)}
 

@@ -21,7 +21,7 @@ from gpuatac.backend.protocol import Segment
 from gpuatac.fragments import CellTotals, Columns, Fragments, ReadSummary
 from gpuatac.io.atomic import mark, sweep
 from gpuatac.io.barcodes import BarcodeTable
-from gpuatac.memory import get_memory
+from gpuatac.memory import get_memory, give_back
 from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ class Collector:
                             np.ascontiguousarray(self.bk.to_host(column)).tofile(out)
             segments.clear()
         self._held = 0
+        give_back()
 
     def finish(self, keep: np.ndarray, order: np.ndarray) -> None:
         """Keep the barcodes ``order`` (numbers, in their final order); ``keep`` is their mask."""
@@ -237,4 +238,6 @@ class Collector:
             for code, was_sorted in enumerate(pool.map(fill, range(n_chroms))):
                 summary.sorted_input &= was_sorted
                 done(int(kept[code]))
+                if kept[code]:
+                    give_back()
         return whole

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba as nb
 import numpy as np
 import pandas as pd
+
+from gpuatac.threads import get_threads
 
 ARROW_FROM = 1 << 20  # names; above, they are kept as Arrow strings (20 bytes a name instead of 80)
 
@@ -21,18 +25,16 @@ def _digits(value):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def _offsets(chrom, start, end, name_ptr):  # type: ignore[no-untyped-def]
-    out = np.zeros(chrom.size + 1, np.int64)
+def _offsets(chrom, start, end, name_ptr, out):  # type: ignore[no-untyped-def]
+    out[0] = 0
     for i in range(chrom.size):
         c = chrom[i]
         out[i + 1] = out[i] + name_ptr[c + 1] - name_ptr[c] + _digits(start[i]) + _digits(end[i]) + 2
-    return out
 
 
 @nb.njit(cache=True, nogil=True)
-def _fill(chrom, start, end, names, name_ptr, offsets):  # type: ignore[no-untyped-def]
-    out = np.empty(offsets[-1], np.uint8)
-    for i in range(chrom.size):
+def _fill(chrom, start, end, names, name_ptr, offsets, low, high, out):  # type: ignore[no-untyped-def]
+    for i in range(low, high):
         at = offsets[i]
         for k in range(name_ptr[chrom[i]], name_ptr[chrom[i] + 1]):
             out[at] = names[k]
@@ -51,7 +53,6 @@ def _fill(chrom, start, end, names, name_ptr, offsets):  # type: ignore[no-untyp
             value //= 10
             last -= 1
         out[at] = 58  # :
-    return out
 
 
 def coordinate_names(chrom: pd.Categorical, start: np.ndarray, end: np.ndarray) -> pd.Index:
@@ -65,8 +66,13 @@ def coordinate_names(chrom: pd.Categorical, start: np.ndarray, end: np.ndarray) 
     raw = np.frombuffer(b"".join(text) or b" ", np.uint8).copy()
     ptr = np.cumsum([0, *map(len, text)], dtype=np.int64)
     columns = (chrom.codes, np.asarray(start, np.int32), np.asarray(end, np.int32))
-    offsets = _offsets(*columns, ptr)
-    data = _fill(*columns, raw, ptr, offsets)
+    offsets = np.empty(len(chrom) + 1, np.int64)
+    _offsets(*columns, ptr, offsets)
+    data = np.empty(int(offsets[-1]), np.uint8)
+    n_threads = get_threads() if len(chrom) > ARROW_FROM else 1
+    cuts = np.linspace(0, len(chrom), n_threads + 1).astype(np.int64).tolist()
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(lambda part: _fill(*columns, raw, ptr, offsets, *part, data), itertools.pairwise(cuts)))
     names = pa.LargeStringArray.from_buffers(len(chrom), pa.py_buffer(offsets), pa.py_buffer(data))
     return _index(names)
 
@@ -86,14 +92,14 @@ def from_fixed_width(text: np.ndarray) -> pd.Index:
 def _index(names: Any) -> pd.Index:
     if len(names) <= ARROW_FROM:
         return pd.Index(names.to_numpy(zero_copy_only=False), dtype=object)
-    return pd.Index(pd.array(names, dtype=_arrow_dtype()))
+    return pd.Index(_as_pandas(names))
 
 
-def _arrow_dtype() -> str:
+def _as_pandas(names: Any) -> Any:
     """pandas' own string type from version 3 on; before, its Arrow strings, which anndata must be told it may write."""
     if int(pd.__version__.partition(".")[0]) >= 3:
-        return "str"
+        return pd.array(names, dtype="str")
     import anndata
 
     anndata.settings.allow_write_nullable_strings = True
-    return "string[pyarrow]"
+    return pd.arrays.ArrowStringArray(names)

@@ -129,9 +129,8 @@ def _tile_var(genome: Genome, codes: list[int], bin_size: int) -> pd.DataFrame:
 
 def coordinate_frame(chrom: pd.Categorical, start: np.ndarray, end: np.ndarray) -> pd.DataFrame:
     """A ``var`` named "chrom:start-end" with integer coordinates."""
-    return pd.DataFrame(
-        {slots.CHROM: chrom, slots.START: start, slots.END: end}, index=coordinate_names(chrom, start, end)
-    )
+    columns = {slots.CHROM: chrom, slots.START: start, slots.END: end}
+    return pd.DataFrame(columns, index=coordinate_names(chrom, start, end), copy=False)
 
 
 def _deliver(adata: AnnData, x: Any, var: pd.DataFrame, *, inplace: bool) -> AnnData | None:

@@ -5,6 +5,9 @@ Every function releases the GIL, so that chromosomes are counted side by side in
 
 from __future__ import annotations
 
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +16,7 @@ import numpy as np
 
 from gpuatac.backend.cpu import quality
 from gpuatac.backend.protocol import Csr, Quality, Strategy, TssCounts
+from gpuatac.threads import COUNTING_THREAD, get_threads
 
 INSERTION, FRAGMENT, PAIRED = range(3)
 _njit = nb.njit(cache=True, nogil=True)
@@ -261,10 +265,24 @@ HSTACK_BLOCKS = 16
 HSTACK_WHOLE = 1 << 20  # entries: a matrix up to here is joined in one block
 
 
+_scratch = threading.local()
+
+
+def _room(name: str, n: int) -> Any:
+    """int32 (n,), uninitialised; in a counting thread the same memory again for the next chromosome, as fresh pages cost."""
+    if not threading.current_thread().name.startswith(COUNTING_THREAD):
+        return np.empty(n, np.int32)
+    if not hasattr(_scratch, name) or getattr(_scratch, name).size < n:
+        setattr(_scratch, name, np.empty(n + n // 8, np.int32))
+    return getattr(_scratch, name)[:n]
+
+
 def _counted(ptr: Any, stop: Any, entries: Any) -> Csr:
-    """Rows of counts from the entries [ptr[r], stop[r]) of each row, in the memory of ``entries``."""
-    counts = np.empty(int((stop - ptr[:-1]).sum()), np.int32)
+    """Rows of counts from the entries [ptr[r], stop[r]) of each row, in the memory of ``entries`` unless it is scratch."""
+    counts = _room("counts", int((stop - ptr[:-1]).sum()))
     indptr = _count_runs(ptr, stop, entries, counts)
+    if entries.base is not None:
+        return Csr(indptr, entries[: int(indptr[-1])].copy(), counts[: int(indptr[-1])].copy())
     # nobody else knows these two arrays yet; giving their ends back copies nothing where they are large
     entries.resize(int(indptr[-1]), refcheck=False)
     counts.resize(int(indptr[-1]), refcheck=False)
@@ -280,13 +298,13 @@ class Counting:
         """See ``protocol.Counting.tile_counts``."""
         if strategy != "fragment":
             ptr = _row_starts(row, 2, n_rows)
-            stop, entries = ptr[:-1].copy(), np.empty(ptr[-1], np.int32)
+            stop, entries = ptr[:-1].copy(), _room("entries", int(ptr[-1]))
             _emit_cut_tiles(start, end, row, bin_size, strategy == "paired-insertion", stop, entries)
             return _counted(ptr, stop, entries)
         ptr = np.zeros(n_rows + 1, np.int64)
         _emit_span_tiles(start, end, row, bin_size, ptr, ptr, _NOTHING)
         ptr = np.cumsum(ptr)
-        stop, entries = ptr[:-1].copy(), np.empty(ptr[-1], np.int32)
+        stop, entries = ptr[:-1].copy(), _room("entries", int(ptr[-1]))
         if entries.size:
             _emit_span_tiles(start, end, row, bin_size, ptr, stop, entries)
         return _counted(ptr, stop, entries)
@@ -297,7 +315,7 @@ class Counting:
         """See ``protocol.Counting.region_counts``."""
         if strategy != "fragment" and (region_end[:-1] <= region_start[1:]).all():
             ptr = _row_starts(row, 2, n_rows)
-            stop, entries = ptr[:-1].copy(), np.empty(ptr[-1], np.int32)
+            stop, entries = ptr[:-1].copy(), _room("entries", int(ptr[-1]))
             paired = strategy == "paired-insertion"
             _emit_cut_regions(start, end, row, region_start, region_end, paired, stop, entries)
             return _counted(ptr, stop, entries)
@@ -305,7 +323,7 @@ class Counting:
         ptr = np.zeros(n_rows + 1, np.int64)
         _emit_regions(start, end, row, region_start, region_end, code, ptr, ptr, _NOTHING)
         ptr = np.cumsum(ptr)
-        stop, entries = ptr[:-1].copy(), np.empty(ptr[-1], np.int32)
+        stop, entries = ptr[:-1].copy(), _room("entries", int(ptr[-1]))
         if entries.size:
             _emit_regions(start, end, row, region_start, region_end, code, ptr, stop, entries)
         return _counted(ptr, stop, entries)
@@ -416,13 +434,23 @@ class Counting:
         edges = np.unique([0, *edges, indptr.size - 1])
         # Rows from the last to the first: what was copied stands at the end of each part and is given back, so that the
         # parts shrink as the pages of the result come into use.
-        for low, high in zip(edges[-2::-1].tolist(), edges[:0:-1].tolist(), strict=True):
-            at = indptr[low:high].copy()
+        n_threads = get_threads() if n_blocks > 1 else 1
+
+        def place(rows: tuple[int, int]) -> None:
+            at = indptr[rows[0] : rows[1]].copy()
             for pointer, own, shift in zip(pointers, columns, shifts.tolist(), strict=True):
-                _place(pointer, own[0], own[1], low, high, np.int32(shift), at, indices, data)
-                for k in range(2 if n_blocks > 1 else 0):
-                    with suppress(ValueError):  # somebody else holds it as well, or it is a view of a file
-                        own[k].resize(int(pointer[low]))
+                _place(pointer, own[0], own[1], *rows, np.int32(shift), at, indices, data)
+
+        with ThreadPoolExecutor(n_threads) as pool:
+            for low, high in zip(edges[-2::-1].tolist(), edges[:0:-1].tolist(), strict=True):
+                cuts = np.unique(np.linspace(low, high, n_threads + 1).astype(np.int64)).tolist()
+                list(pool.map(place, itertools.pairwise(cuts)))
+                if n_blocks == 1:
+                    continue
+                for pointer, own in zip(pointers, columns, strict=True):
+                    for k in range(2):
+                        with suppress(ValueError):  # somebody else holds it as well, or it is a view of a file
+                            own[k].resize(int(pointer[low]))
         return Csr(indptr, indices, data)
 
     def max_over_groups(self, counts: Csr, group: Any, *, n_groups: int) -> Csr:

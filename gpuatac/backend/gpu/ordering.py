@@ -8,7 +8,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from gpuatac.backend.protocol import Segment
-    from gpuatac.fragments import Columns
 
 BITS = 31  # of a coordinate or a cell, none of them negative
 
@@ -23,7 +22,7 @@ class Ordering:
         """See ``protocol.Ordering.count_kept``."""
         return int((new_code[cell] >= 0).sum())
 
-    def merge_segments(self, segments: list[Segment], new_code: Any, out: Columns) -> bool:
+    def merge_segments(self, segments: list[Segment], new_code: Any, out: Any) -> bool:
         """See ``protocol.Ordering.merge_segments``."""
         xp = self._xp
         if not segments:
