@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuatac.core.spectral import row_sums
+from gpuatac.core.rows import row_blocks
+from gpuatac.core.spectral import column_sums, document_frequency, row_sums
 
 if TYPE_CHECKING:
     from gpuatac.backend.protocol import Backend
 
 
 MOST_COUNTED = 1 << 24
+BLOCK_NNZ = 1 << 24  # non-zeros looked at together
 
 
 def select_by_rank(
@@ -72,14 +74,28 @@ def dispersion_score(bk: Backend, x: Any) -> np.ndarray:
     depth = row_sums(bk, x)
     n = int((depth > 0).sum())
     inverse = xp.where(depth > 0, depth.sum() / xp.where(depth > 0, depth, 1.0), 0.0)  # 1 / pi
-    per_row = np.diff(bk.to_host(x.indptr))
-    of_entry = xp.repeat(inverse, per_row.tolist() if bk.name == "gpu" else per_row)
-    weight = x.data.astype(np.float64)
-    count = xp.bincount(x.indices, weights=weight, minlength=n_features)
-    squares = xp.bincount(x.indices, weights=weight * weight * of_entry, minlength=n_features)
+    count = column_sums(bk, x)
+    squares = xp.zeros(n_features)
+    for block in row_blocks(x, max_nnz=BLOCK_NNZ):
+        per_row = np.diff(bk.to_host(block.indptr))
+        of_row = inverse[block.low : block.low + block.n_rows]
+        of_entry = xp.repeat(of_row, per_row.tolist() if bk.name == "gpu" else per_row)
+        weight = block.data.astype(np.float64)
+        squares += xp.bincount(block.indices, weights=weight * weight * of_entry, minlength=n_features)
     c = xp.where(count > 0, count, 1.0)
     excess = squares / c - count - (n - 1)
     variance = 2.0 * (n - 1) + (inverse.sum() - n * n - 2.0 * n + 2.0) / c
     open_to_chance = variance > 1e-9 * n
     score = xp.where(open_to_chance, excess / xp.sqrt(xp.where(open_to_chance, variance, 1.0)), 0.0)
     return bk.to_host(xp.where(count > 0, score, -xp.inf))
+
+
+def without_shared_feature(bk: Backend, x: Any, used: Any) -> Any:
+    """bool (n_cells,): cells that have none of the features ``used`` (bool) in common with another cell."""
+    xp = bk.xp
+    shared = used & (document_frequency(bk, x) > 1)
+    parts = []
+    for block in row_blocks(x, max_nnz=BLOCK_NNZ):
+        hits = xp.concatenate([xp.zeros(1, np.int64), xp.cumsum(shared[block.indices], dtype=np.int64)])
+        parts.append(hits[block.indptr[1:]] == hits[block.indptr[:-1]])
+    return xp.concatenate(parts) if parts else xp.zeros(0, bool)

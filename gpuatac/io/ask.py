@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-BUILD_SHARE = 3  # entries of a block of rows may take this part of the limit while they are counted
-BUILD_BYTES = {"cpu": 24, "gpu": 64}  # an entry, while it is counted
+BUILD_SHARE = 2  # entries of a block of rows may take this part of the limit while they are counted
+BUILD_BYTES = {"cpu": 10, "gpu": 64}  # an entry, while it is counted: int32 column and count, and what is being joined
 HELD_SHARE = 4  # a matrix stays in memory up to this part of the limit
 ENTRY_BYTES = 8
 

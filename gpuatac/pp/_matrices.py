@@ -189,7 +189,14 @@ def _count_regions(adata: AnnData, at: Coordinates, strategy: Strategy) -> Any:
     def question(bk: Any, sample: counts.Sample, n: int) -> Csr:
         return counts.region_matrix(bk, sample, n, chrom=at.chrom, start=at.start, end=at.end, strategy=strategy)
 
-    return ask.matrix(adata, question, len(at.chrom))
+    return ask.matrix(adata, question, len(at.chrom), per_fragment=_entries_per_fragment(at, genome_of(adata)))
+
+
+def _entries_per_fragment(at: Coordinates, genome: Genome) -> float:
+    """About how many regions the two cuts of a fragment hit: at most 2 where none overlap, more where they lie in layers."""
+    known = at.chrom >= 0
+    layers = float((at.end[known] - at.start[known]).sum()) / float(genome.sizes.sum())
+    return 2.0 + 2.0 * layers
 
 
 @records("pp.make_gene_matrix")
@@ -269,7 +276,8 @@ def make_gene_matrix(
 
     import anndata as ad
 
-    x = ask.matrix(adata, question, len(names))
+    per_fragment = _entries_per_fragment(spans, genome)
+    x = ask.matrix(adata, question, len(names), per_fragment=per_fragment)
     return ad.AnnData(X=x, obs=adata.obs.copy(), var=_gene_var(transcripts, group, names), uns=_shared_uns(adata))
 
 

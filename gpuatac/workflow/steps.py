@@ -10,10 +10,11 @@ import numpy as np
 
 from gpuatac import metrics, pp, slots, tl
 from gpuatac.backend import backend_of
+from gpuatac.core.features import without_shared_feature
 from gpuatac.core.spectral import document_frequency
 from gpuatac.errors import InputError
 from gpuatac.options import STEP_NAMES
-from gpuatac.pp._canonical import selected_columns
+from gpuatac.pp._canonical import canonical_matrix
 from gpuatac.pp._cells import remove_cells
 
 if TYPE_CHECKING:
@@ -120,10 +121,9 @@ def features(adata: AnnData, options: RunOptions, genome: Genome) -> None:
 
 def _set_aside_lonely(adata: AnnData, step: str, options: RunOptions) -> None:
     """Remove cells that have no selected tile in common with another cell: they have no place in the graph."""
-    x = selected_columns(adata, slots.SELECTED)
+    x = canonical_matrix(adata)
     bk = backend_of(x)
-    shared = (document_frequency(bk, x) > 1).astype(np.float64)
-    lonely = bk.to_host((x @ shared) <= 0)
+    lonely = bk.to_host(without_shared_feature(bk, x, bk.asarray(slots.mask_of(adata, slots.SELECTED))))
     if lonely.all():
         raise InputError(_all_lonely(adata, options))
     if lonely.any():
@@ -131,8 +131,9 @@ def _set_aside_lonely(adata: AnnData, step: str, options: RunOptions) -> None:
 
 
 def _all_lonely(adata: AnnData, options: RunOptions) -> str:
-    bk = backend_of(adata.X)
-    n_shared = int(bk.to_host(document_frequency(bk, adata.X) > 1).sum())
+    x = canonical_matrix(adata)
+    bk = backend_of(x)
+    n_shared = int(bk.to_host(document_frequency(bk, x) > 1).sum())
     if n_shared and options.upper_quantile > 0:
         why = (
             f"the {n_shared:,} tiles shared by cells were cut by the quantiles (the upper_quantile={options.upper_quantile:g} "

@@ -16,6 +16,7 @@ from kernels.cases import CASES, run
 
 from gpuatac.backend import get
 from gpuatac.backend.cpu import counting as cpu_counting
+from gpuatac.backend.cpu import counting_kernels as kernels
 from gpuatac.backend.cpu import quality as cpu_quality
 from gpuatac.backend.protocol import STRATEGIES, Csr
 
@@ -627,17 +628,17 @@ def test_numbers_beyond_2_to_the_31_reach_their_place_on_a_cpu(tmp_path):
     indices, data = sparse(tmp_path / "i", far + 9, np.int32), sparse(tmp_path / "d", far + 9, np.int32)
     indptr = np.array([0, 0, 2, 3], np.int64)
     at = np.array([far, far + 4], np.int64)
-    cpu_counting._place(indptr, np.array([1, 2, 3], np.int32), np.array([7, 8, 9], np.int32), 1, 3, np.int32(10), at, indices, data)
+    kernels.place(indptr, np.array([1, 2, 3], np.int32), np.array([7, 8, 9], np.int32), 1, 3, np.int32(10), at, indices, data)
     assert (indices[far : far + 5].tolist(), data[far : far + 5].tolist()) == ([11, 12, 0, 0, 13], [7, 8, 0, 0, 9])
     assert at.tolist() == [far + 2, far + 5]
     # and read from there, sorted and counted
     indices[far : far + 6] = [5, 4, 5, 5, 1, 1]
     ptr, stop = np.array([far, far + 4, far + 6]), np.array([far + 4, far + 6])
-    indptr = cpu_counting._count_runs(ptr, stop, indices, data)
+    indptr = kernels.count_runs(ptr, stop, indices, data)
     assert (indptr.tolist(), indices[:3].tolist(), data[:3].tolist()) == ([0, 2, 3], [4, 5, 1], [1, 3, 2])
     place = np.array([0, far], np.int64)
     start, end, row = (np.array(v, np.int32) for v in ([3, 2_147_480_000], [9, 2_147_483_647], [1, 1]))
-    cpu_counting._emit_cut_tiles(start, end, row, 1_000, True, place, indices)
+    kernels.emit_cut_tiles(start, end, row, 1_000, True, place, indices)
     assert indices[far : far + 3].tolist() == [0, 2_147_480, 2_147_483]
 
 

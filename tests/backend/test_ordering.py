@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuatac.backend import get
+from gpuatac.backend.gpu.ordering import Ordering as GpuOrdering
+from gpuatac.backend.protocol import Segment
+from gpuatac.fragments import Columns
 
 TYPES = {"chrom": np.int16, "start": np.int32, "end": np.int32, "cell": np.int32, "count": np.int32, "strand": np.int8}
 
@@ -126,3 +131,61 @@ def test_columns_given_are_not_changed(bk):
     before = {name: bk.to_host(column).tolist() for name, column in columns.items()}
     bk.ordering.sort_fragments(**columns, n_chroms=4)
     assert {name: bk.to_host(column).tolist() for name, column in columns.items()} == before
+
+
+# ------------------------------------------------------------------------------------ segments of a chromosome
+
+
+def merged(ordering, xp, segments, new_code, *, with_strand):
+    """What merge_segments fills in, as rows, and what it says of the order."""
+    code = xp.asarray(np.array(new_code, np.int32))
+    parts = [
+        Segment(
+            *(xp.asarray(np.array([row[i] for row in rows], np.int32)) for i in range(4)),
+            xp.asarray(np.array([row[4] for row in rows], np.int8)) if strand else None,
+        )
+        for rows, strand in segments
+    ]
+    n = sum(ordering.count_kept(part.cell, code) for part in parts)
+    out = Columns(*(xp.zeros(n, np.int32) for _ in range(4)), xp.zeros(n, np.int8) if with_strand else None)
+    came_sorted = ordering.merge_segments(parts, code, out)
+    assert parts == []
+    columns = [np.asarray(c.get() if hasattr(c, "get") else c).tolist() for c in out if c is not None]
+    return list(zip(*columns, strict=True)), bool(came_sorted)
+
+
+SEGMENT_ROWS = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(1, 12), st.integers(0, 5), st.integers(1, 3), st.sampled_from([-1, 0, 1])),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(st.tuples(SEGMENT_ROWS, st.booleans()), max_size=4),
+    st.lists(st.integers(-1, 5), min_size=6, max_size=6),
+    st.sampled_from(["cpu", "gpu code on NumPy"]),
+)
+def test_segments_are_merged_as_python_sorts_them(segments, new_code, which):
+    ordering = get("cpu").ordering if which == "cpu" else GpuOrdering(np)
+    with_strand = any(strand for _, strand in segments)
+    kept = [
+        (start, end, new_code[cell], count, sign if strand else 0)
+        for rows, strand in segments
+        for start, end, cell, count, sign in rows
+        if new_code[cell] >= 0
+    ]
+    found, came_sorted = merged(ordering, np, segments, new_code, with_strand=with_strand)
+    wanted = sorted(kept, key=lambda row: row[:3])
+    assert found == (wanted if with_strand else [row[:4] for row in wanted])
+    assert came_sorted == all(a[0] <= b[0] for a, b in itertools.pairwise(kept))
+
+
+def test_a_long_chromosome_in_any_order_is_sorted(bk):
+    rng = np.random.default_rng(5)
+    rows = np.column_stack([rng.integers(0, 2**31 - 1, 5000), rng.integers(1, 9, 5000), rng.integers(0, 50, 5000)])
+    rows = [(int(s), int(min(s + e, 2**31 - 1)), int(c), 1, 0) for s, e, c in rows]
+    code = list(range(50))
+    found, came_sorted = merged(bk.ordering, bk.xp, [(rows[:2000], False), (rows[2000:], False)], code, with_strand=False)
+    assert found == sorted(row[:4] for row in rows)
+    assert not came_sorted

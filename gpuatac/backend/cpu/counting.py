@@ -11,252 +11,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from gpuatac.backend.cpu import quality
+from gpuatac.backend.cpu.counting_kernels import (
+    FRAGMENT,
+    INSERTION,
+    PAIRED,
+    count_runs,
+    emit_cut_regions,
+    emit_cut_tiles,
+    emit_regions,
+    emit_span_tiles,
+    max_over_groups,
+    place,
+    row_starts,
+    row_sums,
+)
 from gpuatac.backend.protocol import Csr, Quality, Strategy, TssCounts
 from gpuatac.threads import COUNTING_THREAD, get_threads
-
-INSERTION, FRAGMENT, PAIRED = range(3)
-_njit = nb.njit(cache=True, nogil=True)
-
-
-@_njit
-def _row_starts(row, per_fragment, n_rows):  # type: ignore[no-untyped-def]
-    """Where each row's entries begin when every fragment of row >= 0 takes ``per_fragment`` places."""
-    ptr = np.zeros(n_rows + 1, np.int64)
-    for i in range(row.size):
-        if row[i] >= 0:
-            ptr[row[i] + 1] += per_fragment
-    for r in range(n_rows):
-        ptr[r + 1] += ptr[r]
-    return ptr
-
-
-@_njit
-def _emit_cut_tiles(start, end, row, bin_size, paired, at, out):  # type: ignore[no-untyped-def]
-    """Write the bins of both cuts at ``at[row]``, which moves on; once when ``paired`` and both lie in one bin.
-
-    Starts ascend, so the bin of the last start is kept with its end: one comparison where a division would stand.
-    """
-    width = np.int64(bin_size)
-    first, stop = np.int64(-1), np.int64(0)
-    for i in range(start.size):
-        r = row[i]
-        if r < 0:
-            continue
-        s, last = np.int64(start[i]), np.int64(end[i]) - 1
-        if s >= stop:
-            first = s // width
-            stop = (first + 1) * width
-        k = at[r]
-        out[k] = first
-        k += 1
-        if last >= stop:
-            out[k] = first + 1 if last < stop + width else last // width
-            k += 1
-        elif not paired:
-            out[k] = first
-            k += 1
-        at[r] = k
-
-
-@_njit
-def _emit_span_tiles(start, end, row, bin_size, ptr, at, out):  # type: ignore[no-untyped-def]
-    """Count entries per row into ``ptr[row + 1]`` when ``out`` is empty, else write every bin a fragment overlaps."""
-    fill = out.size > 0
-    width = np.int64(bin_size)
-    first, stop = np.int64(-1), np.int64(0)
-    for i in range(start.size):
-        r = row[i]
-        if r < 0:
-            continue
-        s, last = np.int64(start[i]), np.int64(end[i]) - 1
-        if s >= stop:
-            first = s // width
-            stop = (first + 1) * width
-        final = first
-        if last >= stop:
-            final = first + 1 if last < stop + width else last // width
-        if fill:
-            k = at[r]
-            for b in range(first, final + 1):
-                out[k] = b
-                k += 1
-            at[r] = k
-        else:
-            ptr[r + 1] += final - first + 1
-
-
-@_njit
-def _emit_cut_regions(start, end, row, lo, hi, paired, at, out):  # type: ignore[no-untyped-def]
-    """As ``_emit_cut_tiles`` for disjoint regions: at most one holds each cut."""
-    n = lo.size
-    first = 0
-    for i in range(start.size):
-        r = row[i]
-        if r < 0:
-            continue
-        s, last = start[i], end[i] - 1
-        while first < n and hi[first] <= s:
-            first += 1
-        if first == n:
-            break
-        if lo[first] > last:
-            continue
-        k = at[r]
-        inside = lo[first] <= s
-        if inside:
-            out[k] = first
-            k += 1
-        j = first
-        while j < n and hi[j] <= last:
-            j += 1
-        if j < n and lo[j] <= last and not (paired and inside and j == first):
-            out[k] = j
-            k += 1
-        at[r] = k
-
-
-@_njit
-def _emit_regions(start, end, row, lo, hi, strategy, ptr, at, out):  # type: ignore[no-untyped-def]
-    """As ``_emit_span_tiles`` for regions [lo, hi) that may overlap: those open at the fragment's start, then those it runs into."""
-    fill = out.size > 0
-    open_regions = np.empty(lo.size, np.int32)
-    n_open, nxt = 0, 0
-    for i in range(start.size):
-        r = row[i]
-        if r < 0:
-            continue
-        s, last = start[i], end[i] - 1
-        while nxt < lo.size and lo[nxt] <= s:
-            open_regions[n_open] = nxt
-            n_open += 1
-            nxt += 1
-        kept = 0
-        for j in range(n_open):
-            k = open_regions[j]
-            if hi[k] <= s:
-                continue
-            open_regions[kept] = k
-            kept += 1
-            n = 2 if strategy == INSERTION and last < hi[k] else 1
-            if fill:
-                for _ in range(n):
-                    out[at[r]] = k
-                    at[r] += 1
-            else:
-                ptr[r + 1] += n
-        n_open = kept
-        k = nxt
-        while k < lo.size and lo[k] <= last:
-            if strategy == FRAGMENT or last < hi[k]:
-                if fill:
-                    out[at[r]] = k
-                    at[r] += 1
-                else:
-                    ptr[r + 1] += 1
-            k += 1
-
-
-@_njit
-def _merge_rest(entries, counts, begin, out, low, high):  # type: ignore[no-untyped-def]
-    """Join the counted entries [begin, out) with those of [low, high), sorted first; where the row ends."""
-    rest = np.sort(entries[low:high])
-    values, times = entries[begin:out].copy(), counts[begin:out].copy()
-    a, b, k = 0, 0, begin
-    while a < values.size or b < rest.size:
-        if b == rest.size or (a < values.size and values[a] <= rest[b]):
-            v, n = values[a], times[a]
-            a += 1
-        else:
-            v, n = rest[b], 0
-        while b < rest.size and rest[b] == v:
-            n += 1
-            b += 1
-        entries[k], counts[k] = v, n
-        k += 1
-    return k
-
-
-@_njit
-def _count_runs(ptr, stop, entries, counts):  # type: ignore[no-untyped-def]
-    """Sort and count the entries [ptr[r], stop[r]) of each row, moving them to the front of ``entries``; the row ends.
-
-    Rows are nearly sorted: an entry goes back a few places at most, to its equal or in between. A row that takes
-    many steps is sorted. What is read lies never before what is written.
-    """
-    indptr = np.zeros(stop.size + 1, np.int64)
-    out = 0
-    for r in range(stop.size):
-        begin, high = out, stop[r]
-        budget = 8 * (high - ptr[r])
-        for i in range(ptr[r], high):
-            v = entries[i]
-            j = out - 1
-            while j >= begin and entries[j] > v:
-                j -= 1
-            if j >= begin and entries[j] == v:
-                counts[j] += 1
-            else:
-                for k in range(out, j + 1, -1):
-                    entries[k], counts[k] = entries[k - 1], counts[k - 1]
-                entries[j + 1], counts[j + 1] = v, 1
-                out += 1
-            budget -= out - j
-            if budget < 0:
-                out = _merge_rest(entries, counts, begin, out, i + 1, high)
-                break
-        indptr[r + 1] = out
-    return indptr
-
-
-@_njit
-def _row_sums(row, values, n_rows):  # type: ignore[no-untyped-def]
-    out = np.zeros(n_rows, np.int64)
-    for i in range(row.size):
-        if row[i] >= 0:
-            out[row[i]] += values[i] if values.size else 1
-    return out
-
-
-@_njit
-def _place(indptr, indices, data, low, high, shift, at, out_indices, out_data):  # type: ignore[no-untyped-def]
-    """Copy rows [low, high) to ``at``, which moves on."""
-    for r in range(low, high):
-        k = at[r - low]
-        for i in range(indptr[r], indptr[r + 1]):
-            out_indices[k] = indices[i] + shift
-            out_data[k] = data[i]
-            k += 1
-        at[r - low] = k
-
-
-@_njit
-def _max_over_groups(indptr, indices, data, group, n_groups, out_indices, out_data):  # type: ignore[no-untyped-def]
-    n_rows = indptr.size - 1
-    best = np.zeros(n_groups, data.dtype)
-    out_ptr = np.zeros(n_rows + 1, np.int64)
-    k = 0
-    for r in range(n_rows):
-        begin = k
-        ascending = True
-        for i in range(indptr[r], indptr[r + 1]):
-            g = group[indices[i]]
-            if best[g] == 0:
-                ascending &= k == begin or out_indices[k - 1] < g
-                out_indices[k] = g
-                k += 1
-            best[g] = max(best[g], data[i])
-        if not ascending:
-            out_indices[begin:k].sort()
-        for j in range(begin, k):
-            out_data[j] = best[out_indices[j]]
-            best[out_indices[j]] = 0
-        out_ptr[r + 1] = k
-    return out_ptr
-
 
 _NOTHING = np.empty(0, np.int32)
 
@@ -280,7 +53,7 @@ def _room(name: str, n: int) -> Any:
 def _counted(ptr: Any, stop: Any, entries: Any) -> Csr:
     """Rows of counts from the entries [ptr[r], stop[r]) of each row, in the memory of ``entries`` unless it is scratch."""
     counts = _room("counts", int((stop - ptr[:-1]).sum()))
-    indptr = _count_runs(ptr, stop, entries, counts)
+    indptr = count_runs(ptr, stop, entries, counts)
     if entries.base is not None:
         return Csr(indptr, entries[: int(indptr[-1])].copy(), counts[: int(indptr[-1])].copy())
     # nobody else knows these two arrays yet; giving their ends back copies nothing where they are large
@@ -297,16 +70,16 @@ class Counting:
     ) -> Csr:
         """See ``protocol.Counting.tile_counts``."""
         if strategy != "fragment":
-            ptr = _row_starts(row, 2, n_rows)
+            ptr = row_starts(row, 2, n_rows)
             stop, entries = ptr[:-1].copy(), _room("entries", int(ptr[-1]))
-            _emit_cut_tiles(start, end, row, bin_size, strategy == "paired-insertion", stop, entries)
+            emit_cut_tiles(start, end, row, bin_size, strategy == "paired-insertion", stop, entries)
             return _counted(ptr, stop, entries)
         ptr = np.zeros(n_rows + 1, np.int64)
-        _emit_span_tiles(start, end, row, bin_size, ptr, ptr, _NOTHING)
+        emit_span_tiles(start, end, row, bin_size, ptr, ptr, _NOTHING)
         ptr = np.cumsum(ptr)
         stop, entries = ptr[:-1].copy(), _room("entries", int(ptr[-1]))
         if entries.size:
-            _emit_span_tiles(start, end, row, bin_size, ptr, stop, entries)
+            emit_span_tiles(start, end, row, bin_size, ptr, stop, entries)
         return _counted(ptr, stop, entries)
 
     def region_counts(
@@ -314,18 +87,18 @@ class Counting:
     ) -> Csr:
         """See ``protocol.Counting.region_counts``."""
         if strategy != "fragment" and (region_end[:-1] <= region_start[1:]).all():
-            ptr = _row_starts(row, 2, n_rows)
+            ptr = row_starts(row, 2, n_rows)
             stop, entries = ptr[:-1].copy(), _room("entries", int(ptr[-1]))
             paired = strategy == "paired-insertion"
-            _emit_cut_regions(start, end, row, region_start, region_end, paired, stop, entries)
+            emit_cut_regions(start, end, row, region_start, region_end, paired, stop, entries)
             return _counted(ptr, stop, entries)
         code = {"insertion": INSERTION, "fragment": FRAGMENT, "paired-insertion": PAIRED}[strategy]
         ptr = np.zeros(n_rows + 1, np.int64)
-        _emit_regions(start, end, row, region_start, region_end, code, ptr, ptr, _NOTHING)
+        emit_regions(start, end, row, region_start, region_end, code, ptr, ptr, _NOTHING)
         ptr = np.cumsum(ptr)
         stop, entries = ptr[:-1].copy(), _room("entries", int(ptr[-1]))
         if entries.size:
-            _emit_regions(start, end, row, region_start, region_end, code, ptr, stop, entries)
+            emit_regions(start, end, row, region_start, region_end, code, ptr, stop, entries)
         return _counted(ptr, stop, entries)
 
     def overlap_any(
@@ -416,7 +189,7 @@ class Counting:
 
     def row_sums(self, row: Any, values: Any | None, *, n_rows: int) -> Any:
         """See ``protocol.Counting.row_sums``."""
-        return _row_sums(row, _NOTHING if values is None else values, n_rows)
+        return row_sums(row, _NOTHING if values is None else values, n_rows)
 
     def hstack(self, parts: list[Csr], widths: list[int]) -> Csr:
         """See ``protocol.Counting.hstack``."""
@@ -436,15 +209,16 @@ class Counting:
         # parts shrink as the pages of the result come into use.
         n_threads = get_threads() if n_blocks > 1 else 1
 
-        def place(rows: tuple[int, int]) -> None:
+        def join(rows: tuple[int, int]) -> None:
             at = indptr[rows[0] : rows[1]].copy()
             for pointer, own, shift in zip(pointers, columns, shifts.tolist(), strict=True):
-                _place(pointer, own[0], own[1], *rows, np.int32(shift), at, indices, data)
+                held = (pointer, own[0], own[1], rows[0], rows[1], np.int32(shift), at)
+                place(*held, indices, data)
 
         with ThreadPoolExecutor(n_threads) as pool:
             for low, high in zip(edges[-2::-1].tolist(), edges[:0:-1].tolist(), strict=True):
                 cuts = np.unique(np.linspace(low, high, n_threads + 1).astype(np.int64)).tolist()
-                list(pool.map(place, itertools.pairwise(cuts)))
+                list(pool.map(join, itertools.pairwise(cuts)))
                 if n_blocks == 1:
                     continue
                 for pointer, own in zip(pointers, columns, strict=True):
@@ -456,7 +230,7 @@ class Counting:
     def max_over_groups(self, counts: Csr, group: Any, *, n_groups: int) -> Csr:
         """See ``protocol.Counting.max_over_groups``."""
         indices, data = np.empty(counts.indices.size, np.int32), np.empty(counts.indices.size, counts.data.dtype)
-        indptr = _max_over_groups(counts.indptr, counts.indices, counts.data, group, n_groups, indices, data)
+        indptr = max_over_groups(counts.indptr, counts.indices, counts.data, group, n_groups, indices, data)
         indices.resize(int(indptr[-1]), refcheck=False)
         data.resize(int(indptr[-1]), refcheck=False)
         return Csr(indptr, indices, data)
