@@ -12,43 +12,109 @@ from typing import Any
 import numba as nb
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 SHIFT = 13
 WIDTH = 1 << SHIFT  # columns of a block: the sums of LANES vectors over it (256 KiB) fit into an L2 cache
+TURNS = 4  # sums of a row by turns, since each addition waits for the one before
 LANES = 4  # vectors that a product takes at once; measured 4.4 ms a vector for 7.9 M entries, against 10.3 ms for one
 
 _njit = nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 _exact = nb.njit(cache=True, nogil=True)
 
 
-@intrinsic
-def _add_scaled(_context: Any, target: Any, i: Any, source: Any, j: Any, factor: Any) -> Any:
-    """target[i, :] += factor * source[j, :] for float64 (., LANES), as one vector instruction (Numba makes LANES of it)."""
+class _Rows:
+    """What both row products emit: pieces of LLVM code for entries, and rows of LANES float64 as one vector."""
 
-    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(ir.DoubleType(), LANES)
+    vector = ir.VectorType(ir.DoubleType(), LANES)
 
-        def row(kind: Any, array: Any, index: Any, index_kind: Any) -> Any:
-            data = context.make_array(kind)(context, builder, array).data
-            offset = context.cast(builder, index, index_kind, types.uint64)
-            return builder.bitcast(
-                builder.gep(data, [builder.mul(offset, ir.Constant(offset.type, LANES))]), vector.as_pointer()
-            )
+    def __init__(self, context: Any, builder: Any, signature: Any, args: Any) -> None:
+        self.context, self.builder = context, builder
+        kinds = signature.args
+        self.cols, self.vals, self.table, self.other = (
+            context.make_array(kinds[i])(context, builder, args[i]).data for i in (0, 1, 4, 5)
+        )
+        self.kinds = kinds
+        self.start, self.stop, self.at = (context.cast(builder, args[i], kinds[i], types.intp) for i in (2, 3, 6))
 
-        to, of = row(target, args[0], args[1], i), row(source, args[2], args[3], j)
-        undefined = ir.Constant(vector, ir.Undefined)
-        lane = ir.Constant(ir.IntType(32), 0)
+    def row(self, data: Any, index: Any) -> Any:
+        """Pointer to row ``index`` of a float64 (., LANES) array."""
+        offset = self.builder.mul(index, ir.Constant(index.type, LANES))
+        return self.builder.bitcast(self.builder.gep(data, [offset]), self.vector.as_pointer())
+
+    def load(self, pointer: Any) -> Any:
+        loaded = self.builder.load(pointer)
+        loaded.align = 8
+        return loaded
+
+    def store(self, value: Any, pointer: Any) -> None:
+        self.builder.store(value, pointer).align = 8
+
+    def entry(self, k: Any) -> tuple[Any, Any]:
+        """Pointer to the table's row of entry k, and its count in every lane."""
+        builder = self.builder
+        column = builder.zext(builder.load(builder.gep(self.cols, [k])), ir.IntType(64))
+        count = self.context.cast(
+            builder, builder.load(builder.gep(self.vals, [k])), self.kinds[1].dtype, types.float64
+        )
+        undefined = ir.Constant(self.vector, ir.Undefined)
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        by = builder.shuffle_vector(builder.insert_element(undefined, args[4], lane), undefined, zeros)
-        old, more = builder.load(to), builder.load(of)
-        old.align = more.align = 8
-        new = builder.fadd(old, builder.fmul(by, more, flags=("contract",)), flags=("contract",))
-        builder.store(new, to).align = 8
+        lanes = builder.insert_element(undefined, count, ir.Constant(ir.IntType(32), 0))
+        return self.row(self.table, column), builder.shuffle_vector(lanes, undefined, zeros)
+
+    def plus_scaled(self, total: Any, factor: Any, row: Any) -> Any:
+        builder = self.builder
+        return builder.fadd(total, builder.fmul(factor, row, flags=("contract",)), flags=("contract",))
+
+
+@intrinsic
+def _scatter_row(_context: Any, cols: Any, vals: Any, start: Any, stop: Any, sums: Any, u: Any, i: Any) -> Any:
+    """sums[cols[k], :] += vals[k] * u[i, :] for start <= k < stop; u[i] stays in a register (Numba reads it each time)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rows = _Rows(context, builder, signature, args)
+        factor = rows.load(rows.row(rows.other, rows.at))
+        one = ir.Constant(rows.start.type, 1)
+        with cgutils.for_range_slice(builder, rows.start, rows.stop, one) as (k, _):
+            place, count = rows.entry(k)
+            rows.store(rows.plus_scaled(rows.load(place), count, factor), place)
         return context.get_dummy_value()
 
-    return types.void(target, i, source, j, factor), codegen
+    return types.void(cols, vals, start, stop, sums, u, i), codegen
+
+
+@intrinsic
+def _gather_row(_context: Any, cols: Any, vals: Any, start: Any, stop: Any, sums: Any, out: Any, i: Any) -> Any:
+    """out[i, :] += sum of vals[k] * sums[cols[k], :] for start <= k < stop: four sums by turns, all in registers."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rows = _Rows(context, builder, signature, args)
+        zero = ir.Constant(rows.vector, [0.0] * LANES)
+        totals = [cgutils.alloca_once_value(builder, zero) for _ in range(TURNS)]
+        for total in totals:
+            builder.store(zero, total)
+        kind = rows.start.type
+        n = builder.sub(rows.stop, rows.start)
+        turns = builder.mul(builder.sdiv(n, ir.Constant(kind, TURNS)), ir.Constant(kind, TURNS))
+        middle = builder.add(rows.start, turns)
+
+        def add(k: Any, total: Any) -> None:
+            place, count = rows.entry(k)
+            builder.store(rows.plus_scaled(builder.load(total), count, rows.load(place)), total)
+
+        with cgutils.for_range_slice(builder, rows.start, middle, ir.Constant(kind, TURNS)) as (k, _):
+            for turn, total in enumerate(totals):
+                add(builder.add(k, ir.Constant(kind, turn)), total)
+        with cgutils.for_range_slice(builder, middle, rows.stop, ir.Constant(kind, 1)) as (k, _):
+            add(k, totals[0])
+        first, second, third, fourth = (builder.load(total) for total in totals)
+        found = builder.fadd(builder.fadd(first, second), builder.fadd(third, fourth))
+        place = rows.row(rows.other, rows.at)
+        rows.store(builder.fadd(rows.load(place), found), place)
+        return context.get_dummy_value()
+
+    return types.void(cols, vals, start, stop, sums, out, i), codegen
 
 
 # ------------------------------------------------------------------------------------------------------ packing
@@ -224,8 +290,7 @@ def scatter_one(pos, n_rows, block, cols, vals, u, sums):  # type: ignore[no-unt
 def scatter_lanes(pos, n_rows, block, cols, vals, u, sums):  # type: ignore[no-untyped-def]
     """The same for u (n_rows, LANES), sums (WIDTH, LANES)."""
     for i in range(n_rows):
-        for k in range(pos[block * n_rows + i], pos[block * n_rows + i + 1]):
-            _add_scaled(sums, cols[k], u, i, np.float64(vals[k]))  # type: ignore[call-arg]
+        _scatter_row(cols, vals, pos[block * n_rows + i], pos[block * n_rows + i + 1], sums, u, i)  # type: ignore[call-arg]
 
 
 @_njit
@@ -242,16 +307,11 @@ def gather_one(pos, n_rows, first, cols, vals, sums, low, high, out):  # type: i
 
 @_njit
 def gather_lanes(pos, n_rows, first, cols, vals, sums, low, high, out):  # type: ignore[no-untyped-def]
-    """The same for sums (n, WIDTH, LANES); four sums by turns, since each addition waits for the one before."""
-    part = np.empty((4, LANES))
+    """The same for sums (n, WIDTH, LANES), out (n_rows, LANES)."""
     for b in range(sums.shape[0]):
         block, s = first + b, sums[b]
         for i in range(low, high):
-            part[:] = 0.0
-            for k in range(pos[block * n_rows + i], pos[block * n_rows + i + 1]):
-                _add_scaled(part, k & np.uint64(3), s, cols[k], np.float64(vals[k]))  # type: ignore[call-arg]
-            for c in range(LANES):
-                out[i, c] += (part[0, c] + part[1, c]) + (part[2, c] + part[3, c])
+            _gather_row(cols, vals, pos[block * n_rows + i], pos[block * n_rows + i + 1], s, out, i)  # type: ignore[call-arg]
 
 
 # ----------------------------------------------------------------------------------------- similarities of cells
