@@ -69,6 +69,7 @@ bench-scaling: .venv-dev/ready
 gpu:
 	$(PYTHON) -m pytest -m gpu
 	RESULTS=$(RESULTS) $(PYTHON) benchmarks/gpu_kernels.py
+	$(PYTHON) benchmarks/gpu_chain.py --work .bench --results $(RESULTS)
 
 clean:
 	rm -rf .bench .venv .venv-dev .venv-contract .venv-peer demo build dist

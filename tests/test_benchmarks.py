@@ -237,3 +237,27 @@ def test_csv_of_sizes_has_a_row_for_each_step_with_its_exponent():
     rows = [dict(zip(scaling.COLUMNS, r, strict=True)) for r in scaling.csv_rows(sizes, 2)]
     assert [(r["step"], r["exponent"]) for r in rows] == [("qc", "1.0000"), ("cells", "")] * 2
     assert {(r["machine"], r["commit"], r["threads"]) for r in rows} == {(versus.machine(), versus.commit(), 2)}
+
+
+# -------------------------------------------------------------------------------------------- the GPU chain
+
+
+def test_the_chain_for_the_gpu_runs_on_a_cpu_and_writes_its_tables(tmp_path, sample, capsys, monkeypatch):
+    chain = importlib.import_module("gpu_chain")
+    arguments = {
+        "--work": tmp_path, "--fragments": sample.fragments, "--genes": sample.genes, "--chrom-sizes": sample.chrom_sizes,
+        "--device": "cpu", "--millions": 0.01, "--repeats": 1, "--results": tmp_path / "results",
+    }  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["gpu_chain.py", *(str(x) for pair in arguments.items() for x in pair)])
+    chain.main()
+    shown = capsys.readouterr().out
+    assert " cells, " in shown
+    steps, sorts = sorted((tmp_path / "results").glob("*.csv"))
+    with steps.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["step"] for r in rows][:5] == [
+        "copy text to the device", "parse", "collect by chromosome", "choose barcodes", "sort",
+    ]  # fmt: skip
+    assert all(float(r["ms"]) >= 0 for r in rows)
+    with sorts.open() as file:
+        assert [r["step"] for r in csv.DictReader(file)] == ["tile_counts", "sort_fragments"]

@@ -238,6 +238,22 @@ class DiskMatrix:
             yield RowBlock(low, self.indptr[low : high + 1] - a, indices[a:b].astype(np.int32, copy=False), data[a:b])
 
 
+def by_rows(x: Any) -> Any:
+    """``x`` so that ``core.rows.row_blocks`` takes it, from memory or from disk."""
+    return DiskMatrix(x) if is_on_disk(x) else x
+
+
+def column_and_totals(x: Any, j: int) -> tuple[np.ndarray, np.ndarray]:
+    """Column ``j`` of a matrix on disk and the sum of each row: float64 (n_rows,) each, by one reading."""
+    column, totals = np.zeros(x.shape[0]), np.zeros(x.shape[0])
+    for block in row_blocks(by_rows(x), max_nnz=1 << 24):
+        row = block.low + np.repeat(np.arange(block.n_rows), np.diff(block.indptr))
+        totals += np.bincount(row, weights=block.data, minlength=x.shape[0])
+        here = block.indices == j
+        column[row[here]] = block.data[here]
+    return column, totals
+
+
 def is_canonical(x: Any) -> bool:
     """Whether the matrix on disk was written by us from rows that are sorted, without zeros and repeats."""
     return bool(x.group.attrs.get(CANONICAL, False))

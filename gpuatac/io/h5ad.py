@@ -56,13 +56,25 @@ def read_h5ad(path: str | Path) -> AnnData:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether the file has millions of names as we write them, which AnnData reads slowly."""
+    """Whether we wrote the file: its counts may stay on disk, and millions of names, which AnnData reads slowly, are ours."""
     if not path.is_file() or not h5py.is_hdf5(path):
         return False
     with h5py.File(path) as file:
-        names = file.get("var/_index")
-        text = h5py.check_string_dtype(names.dtype) if isinstance(names, h5py.Dataset) else None
-        return text is not None and text.length is not None and set(file) <= PLAIN
+        x = file.get("X")
+        is_ours = isinstance(x, h5py.Group) and x.attrs.get(CANONICAL, False) and x["data"].dtype == np.int32
+        return bool(is_ours) and set(file) <= PLAIN
+
+
+def _names_of(var: h5py.Group) -> pd.Index:
+    from anndata.io import read_elem
+
+    name = var.attrs["_index"]
+    stored = var[name]
+    if isinstance(stored, h5py.Dataset):
+        text = h5py.check_string_dtype(stored.dtype)
+        if text is not None and text.length is not None:
+            return from_fixed_width(stored[:])
+    return pd.Index(read_elem(stored), name=None if name == "_index" else name)
 
 
 def _read_own(path: Path) -> AnnData:
@@ -74,14 +86,17 @@ def _read_own(path: Path) -> AnnData:
             parts = {name: read_elem(file[name]) for name in file if name not in ("X", "var")}
             columns = file["var"].attrs["column-order"]
             var = {name: read_elem(file["var"][name]) for name in columns}
-            names = from_fixed_width(file["var/_index"][:])
+            names = _names_of(file["var"])
             x = _read_matrix(path, file)
     except (OSError, KeyError, ValueError, TypeError) as error:
         remedy = "write it again, or take a copy that is whole"
         raise FileFormatError(path, f"damaged data ({error})", "a complete .h5ad file", remedy) from error
+    features = pd.DataFrame(var, index=names)
+    if not {slots.CHROM, slots.START, slots.END} <= set(features):
+        features = matrices.add_coordinates(features)
     adata = ad.AnnData(X=None, obs=parts.pop("obs"))
     layers = parts.pop("layers", {})
-    rebuild(adata, X=x, obs=adata.obs, var=pd.DataFrame(var, index=names), **parts)
+    rebuild(adata, X=x, obs=adata.obs, var=features, **parts)
     for name, layer in layers.items():
         adata.layers[name] = layer
     return adata

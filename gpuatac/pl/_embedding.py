@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from gpuatac import check, slots
 from gpuatac.backend import as_host, is_device_array
 from gpuatac.errors import InputError, MissingSlotError
+from gpuatac.io.csr_file import column_and_totals, is_on_disk
 from gpuatac.pl import _style
 from gpuatac.pl._embedding_labels import Labels, place_labels, separable, spread_labels
 
@@ -258,13 +259,17 @@ def _values(adata: AnnData, key: str | None) -> _Values:
     at = np.flatnonzero(genes == key)
     if len(at):
         activity = adata.obsm[slots.GENE_ACTIVITY]
-        total = _host_vector(activity.sum(axis=1))
-        counts = _host_vector(activity[:, int(at[0])])
+        if is_on_disk(activity):
+            counts, total = column_and_totals(activity, int(at[0]))
+        else:
+            total = _host_vector(activity.sum(axis=1))
+            counts = _host_vector(activity[:, int(at[0])])
         scaled = np.log1p(1e4 * counts / np.maximum(total, 1))
         return _Values(key, GENE_SCALE, numbers=scaled, clip=True)
     if adata.X is not None and key in adata.var_names:
-        column = adata.X[:, adata.var_names.get_loc(key)]
-        return _Values(key, "counts", numbers=_host_vector(column).astype(np.float64), clip=True)
+        j = adata.var_names.get_loc(key)
+        column = column_and_totals(adata.X, j)[0] if is_on_disk(adata.X) else _host_vector(adata.X[:, j])
+        return _Values(key, "counts", numbers=column.astype(np.float64), clip=True)
     known = [*map(str, adata.obs.columns), *genes, *(adata.var_names if adata.n_vars <= 100_000 else ())]
     lower = {name.lower(): name for name in reversed(known)}
     close = [lower[m] for m in difflib.get_close_matches(key.lower(), list(lower), n=5, cutoff=0.6)]

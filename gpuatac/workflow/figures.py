@@ -62,23 +62,33 @@ def marker_genes(adata: AnnData, most: int = 9) -> list[str]:
     For a cluster, the gene with the highest (share of the cluster's cells with activity) - (share of the others').
     """
     import numpy as np
+    import pandas as pd
 
     from gpuatac.backend import backend_of
+    from gpuatac.core.rows import row_blocks
+    from gpuatac.io.csr_file import DiskMatrix, by_rows
 
     if slots.GENE_ACTIVITY not in adata.obsm or slots.LEIDEN not in adata.obs or adata.n_obs < 2:
         return []
-    x = adata.obsm[slots.GENE_ACTIVITY]
-    x = backend_of(x).csr_to_host(x)
+    x = by_rows(adata.obsm[slots.GENE_ACTIVITY])
+    if not isinstance(x, DiskMatrix):
+        x = backend_of(x).csr_to_host(x)
     names = np.asarray(adata.uns[slots.GENE_ACTIVITY]["genes"], dtype=object)
     labels = adata.obs[slots.LEIDEN].astype(str).to_numpy()
-    everyone = np.bincount(x.indices, minlength=x.shape[1])
+    clusters = list(adata.obs[slots.LEIDEN].cat.categories[:most])
+    group = pd.Categorical(labels, categories=clusters).codes
+    active = np.zeros((len(clusters) + 1, x.shape[1]), np.int64)  # cells with activity; of the other clusters last
+    for block in row_blocks(x, max_nnz=1 << 24):
+        of_entry = np.repeat(group[block.low : block.low + block.n_rows], np.diff(block.indptr))
+        for k in range(-1, len(clusters)):
+            active[k] += np.bincount(block.indices[of_entry == k], minlength=x.shape[1])
+    everyone = active.sum(0)
     chosen: list[str] = []
-    for cluster in adata.obs[slots.LEIDEN].cat.categories[:most]:
-        inside = labels == cluster
-        n_in = int(inside.sum())
+    for k in range(len(clusters)):
+        n_in = int((group == k).sum())
         if not 0 < n_in < adata.n_obs:
             continue
-        here = np.bincount(x[np.flatnonzero(inside)].indices, minlength=x.shape[1])
+        here = active[k]
         contrast = here / n_in - (everyone - here) / (adata.n_obs - n_in)
         contrast[np.isin(names, chosen)] = -1
         chosen.append(str(names[int(np.argmax(contrast))]))

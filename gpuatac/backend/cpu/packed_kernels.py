@@ -91,7 +91,7 @@ def _gather_row(_context: Any, cols: Any, vals: Any, start: Any, stop: Any, sums
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         rows = _Rows(context, builder, signature, args)
         zero = ir.Constant(rows.vector, [0.0] * LANES)
-        totals = [cgutils.alloca_once_value(builder, zero) for _ in range(TURNS)]
+        totals = [cgutils.alloca_once_value(builder, zero) for _ in range(TURNS)]  # type: ignore[no-untyped-call]
         for total in totals:
             builder.store(zero, total)
         kind = rows.start.type
