@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from gpuatac.memory import give_back
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 MANY = 1 << 20  # names
@@ -24,24 +24,19 @@ def rebuild(adata: AnnData, **parts: Any) -> None:
     """Give ``adata`` the parts X, obs, var, obsm, obsp, varm, varp, layers, uns; names must be unique."""
     vars(adata).pop("_layers", None)  # anndata 0.13 keeps X there and would warn that it goes
     adata._check_uniqueness = lambda: None  # type: ignore[method-assign]
-    var = parts["var"]
-    if var.index.dtype != object and len(var) > MANY:  # AnnData copies Arrow strings to look for missing ones
-        parts["var"] = pd.DataFrame(index=_empty_names(len(var)))
+    var, x = parts["var"], parts["X"]
+    # AnnData looks through millions of Arrow strings for missing ones: it gets them when it has looked
+    later = var.index.dtype != object and len(var) > MANY and not parts.get("varm") and not parts.get("varp")
+    if later:
+        parts = {**parts, "var": var.iloc[:0], "X": None}
     try:
         adata._init_as_actual(**parts)
-        if parts["var"] is not var:
+        if later:
             adata._var = var
+            adata.X = x
     finally:
         del adata._check_uniqueness
     give_back()  # of the matrix before, and of what made the new one
-
-
-def _empty_names(n: int) -> pd.Index:
-    """``n`` empty Arrow strings, which cost AnnData next to nothing to look at."""
-    import pyarrow as pa
-
-    text = pa.LargeStringArray.from_buffers(n, pa.py_buffer(np.zeros(n + 1, np.int64)), pa.py_buffer(b""))
-    return pd.Index(pd.arrays.ArrowStringArray(text))
 
 
 def set_matrix(adata: AnnData, x: Any, var: pd.DataFrame) -> None:

@@ -4,7 +4,8 @@ Conventions. ``xp`` arrays are NumPy on the CPU and CuPy on a GPU. Fragment colu
 as ``start``, ``end`` (int32, 0-based half-open) and ``row`` (int32: the matrix row of the fragment's cell, -1 to
 leave the fragment out), sorted by start. An *insertion* is a cut site: ``start`` and ``end - 1``. Results are
 sums, so they add up over chromosomes and over parts. A ``Csr`` is the triple (indptr int64, indices int32,
-data int32 on a CPU / float32 on a GPU), rows sorted by column, no explicit zeros, no duplicates.
+data int32 on a CPU / float32 on a GPU; uint8 in parts that wait for ``hstack``), rows sorted by column, no explicit zeros, no
+duplicates.
 """
 
 from __future__ import annotations

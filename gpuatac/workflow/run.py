@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from gpuatac.genome import Genome
 
 logger = logging.getLogger(__name__)
-COMPILING = "compiling (first use only)"
 SHOWN_FROM = 0.01  # seconds
 PATHS = ("genome", "genes", "blacklist", "whitelist")
 
@@ -216,7 +215,7 @@ def _timed(seconds: dict[str, float], name: str, work: Any) -> Any:
     compiled = compiling.seconds() - compiled
     seconds[name] = round(time.perf_counter() - began - compiled, 2)
     if compiled > SHOWN_FROM:
-        seconds[COMPILING] = round(seconds.get(COMPILING, 0.0) + compiled, 2)
+        seconds[summary.COMPILING] = round(seconds.get(summary.COMPILING, 0.0) + compiled, 2)
     logger.info("%s done in %.1f s", name, seconds[name])
     return result
 

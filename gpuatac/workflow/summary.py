@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gpuatac.options import RunOptions
 
 logger = logging.getLogger(__name__)
+COMPILING = "compiling (first use only)"
 
 
 def report_of(
@@ -189,7 +190,8 @@ def as_text(report: dict[str, Any]) -> str:
         lines += ["", "skipped", *(f"  {step}: {why}" for step, why in report["skipped"].items())]
     if report["warnings"]:
         lines += ["", *(f"warning: {text}" for text in report["warnings"])]
-    steps = ", ".join(f"{k} {v:.1f}" for k, v in report["seconds"].items())
+    in_order = sorted(report["seconds"].items(), key=lambda step: step[0] == COMPILING)  # it comes last
+    steps = ", ".join(f"{k} {v:.1f}" for k, v in in_order)
     lines += [
         "",
         f"seconds: {steps}; total {report['total_seconds']:.1f}",

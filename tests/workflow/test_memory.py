@@ -11,7 +11,7 @@ import gpuatac as ga
 from gpuatac import compiling, memory
 from gpuatac.errors import InputError
 from gpuatac.io.csr_file import is_on_disk
-from gpuatac.workflow.run import COMPILING
+from gpuatac.workflow.summary import COMPILING, as_text
 
 
 @pytest.fixture(autouse=True)
@@ -76,4 +76,8 @@ def test_compiling_is_counted_apart():
     before = compiling.seconds()
     numba.njit(lambda x: x + 1)(3)
     assert compiling.seconds() > before
-    assert COMPILING == "compiling (first use only)"
+
+
+def test_compiling_stands_last_among_the_seconds(done):
+    told = {**report(done), "seconds": {"import": 1.0, COMPILING: 9.0, "qc": 2.0}}
+    assert f"seconds: import 1.0, qc 2.0, {COMPILING} 9.0; total" in as_text(told)

@@ -34,6 +34,7 @@ from gpuatac.threads import COUNTING_THREAD, get_threads
 _NOTHING = np.empty(0, np.int32)
 
 
+SMALL_COUNT = 255  # parts that wait to be joined hold their counts in a byte where they fit
 HSTACK_BLOCKS = 16
 HSTACK_WHOLE = 1 << 20  # entries: a matrix up to here is joined in one block
 
@@ -55,7 +56,9 @@ def _counted(ptr: Any, stop: Any, entries: Any) -> Csr:
     counts = _room("counts", int((stop - ptr[:-1]).sum()))
     indptr = count_runs(ptr, stop, entries, counts)
     if entries.base is not None:
-        return Csr(indptr, entries[: int(indptr[-1])].copy(), counts[: int(indptr[-1])].copy())
+        counts = counts[: int(indptr[-1])]
+        small = counts.size > 0 and int(counts.max()) <= SMALL_COUNT
+        return Csr(indptr, entries[: int(indptr[-1])].copy(), counts.astype(np.uint8 if small else np.int32))
     # nobody else knows these two arrays yet; giving their ends back copies nothing where they are large
     entries.resize(int(indptr[-1]), refcheck=False)
     counts.resize(int(indptr[-1]), refcheck=False)
@@ -197,7 +200,8 @@ class Counting:
         for part in parts:
             indptr += part.indptr
         nnz = int(indptr[-1])
-        indices, data = np.empty(nnz, np.int32), np.empty(nnz, parts[0].data.dtype)
+        dtype = np.result_type(np.int32, *{part.data.dtype for part in parts})
+        indices, data = np.empty(nnz, np.int32), np.empty(nnz, dtype)
         pointers, columns = [part.indptr for part in parts], [[part.indices, part.data] for part in parts]
         del part
         parts.clear()
