@@ -15,7 +15,7 @@ from gpuatac.backend import resolve
 from gpuatac.errors import InputError
 from gpuatac.io.genome_files import read_genome
 from gpuatac.io.h5ad import write_h5ad
-from gpuatac.memory import set_memory
+from gpuatac.memory import peak, set_memory
 from gpuatac.options import RunOptions
 from gpuatac.pp._import import sample_names
 from gpuatac.workflow import going_on, steps, summary
@@ -173,6 +173,7 @@ def run(
     )
     _timed(seconds, "write", lambda: write_h5ad(adata, places.final, force=True))
     report["seconds"] = seconds
+    report["peak_memory_bytes"] = peak()  # with the writing of the result
     report["total_seconds"] = round(time.perf_counter() - began, 2)
     text = summary.write(report, places.folder, places.label)
     logger.info("wrote %s", places.final)
