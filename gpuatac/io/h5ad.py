@@ -20,7 +20,7 @@ from gpuatac.io.atomic import replacing
 from gpuatac.io.attach import records_of, set_records
 from gpuatac.io.csr_file import CANONICAL, DiskMatrix, is_on_disk, write_csr
 from gpuatac.io.names import from_fixed_width
-from gpuatac.memory import get_memory
+from gpuatac.memory import get_memory, give_back
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -173,6 +173,7 @@ def _write(adata: AnnData, path: Path) -> None:
     if not adata.is_view:
         adata.strings_to_categoricals()
     options = {"compression": "gzip", "compression_opts": 1}
+    give_back()
     with h5py.File(path, "w") as file:
         file.attrs["encoding-type"] = "anndata"
         file.attrs["encoding-version"] = "0.1.0"
@@ -203,13 +204,14 @@ def _write_var(file: h5py.File, var: pd.DataFrame, options: dict[str, Any]) -> N
     group = file["var"]
     del group["_index"]
     names = var.index.array
-    width = max(int(pd.Series(names).str.len().max()), 1)
+    parts = range(0, len(var), NAMES_AT_ONCE)
+    width = max(1, *(int(pd.Series(names[low : low + NAMES_AT_ONCE]).str.len().max()) for low in parts))
     shape = {"shape": (len(var),), "chunks": (NAMES_AT_ONCE,), "shuffle": True}
     text = h5py.string_dtype("utf-8", width)
     out = group.create_dataset("_index", dtype=text, **shape, **options)
     out.attrs["encoding-type"] = "string-array"
     out.attrs["encoding-version"] = "0.2.0"
-    for low in range(0, len(var), NAMES_AT_ONCE):
+    for low in parts:
         part = names[low : low + NAMES_AT_ONCE]
         out[low : low + len(part)] = np.asarray(part, dtype=object).astype(text)
     for name in var.columns:
