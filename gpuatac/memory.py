@@ -26,7 +26,7 @@ def parse_size(text: str | float) -> int:
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([KMGT]?)(?:I?B)?\s*", str(text).upper())
     size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
     if size < LEAST:
-        msg = f"memory must be {LEAST >> 20}M or more, such as '4G' or '900M', got {text!r}; name a larger size."
+        msg = f"memory must be {LEAST >> 20}M or more, such as '4G' or '900M', got {text!r}; give such a size."
         raise InputError(msg)
     return size
 

@@ -227,8 +227,7 @@ def open_fragments(path: str | Path, *, device: Device = "auto") -> Fragments:
     --------
     See ``write_fragments``.
     """
-    stored = stored_fragments(path, device=device)
-    return stored.load()
+    return StoredFragments(Path(path), device=resolve(device).name).load()
 
 
 class StoredFragments:
@@ -362,11 +361,6 @@ class StoredFragments:
 def backend_holding(fragments: Fragments | StoredFragments) -> Backend:
     """The backend on which the columns of ``fragments`` lie, or are put when they are loaded from disk."""
     return backend_of(fragments.start) if isinstance(fragments, Fragments) else get(fragments.device)
-
-
-def stored_fragments(path: str | Path, *, device: Device = "auto") -> StoredFragments:
-    """The data set at ``path`` without its columns, which are read chromosome by chromosome as they are needed."""
-    return StoredFragments(Path(path), device=resolve(device).name)
 
 
 def to_frame(fragments: Fragments) -> Any:
