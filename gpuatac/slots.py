@@ -9,6 +9,8 @@ import numpy as np
 from gpuatac.errors import InputError, MissingSlotError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from anndata import AnnData
 
 # obs
@@ -52,6 +54,7 @@ GENOME = "genome"  # dict: name, contigs, chrom_names, chrom_sizes
 READ_SUMMARY = "read_summary"  # dict by sample: JSON of ReadSummary
 CELL_CALLS = "cell_calls"  # dict by sample: JSON of what call_cells did
 FILTERS = "filters"  # list of JSON: cells removed by each rule
+PEAKS = "peaks"  # frame: group (categorical), chrom, start, end, name, score, strand, signal_value, p_value, q_value, peak
 HISTORY = "gpuatac_history"  # array of JSON: one record for each verb
 
 
@@ -111,3 +114,50 @@ def matrix_of(adata: AnnData) -> Any:
         msg = "adata.X holds no matrix; call pp.add_tile_matrix first or start from a peak matrix."
         raise MissingSlotError(msg)
     return adata.X
+
+
+def groups_of(
+    adata: AnnData, groupby: str | Sequence[str] | None, selections: Collection[str] | None = None, *, whole: str = "all"
+) -> tuple[list[str], np.ndarray]:
+    """Group names and, for each cell, the number of its group: int32 (n_obs,), -1 for none.
+
+    ``groupby`` names a column of ``obs`` or gives one label for each cell; None: all cells in one group, named ``whole``.
+    Categories come in their order, other labels by first appearance; groups without cells are left out. Missing labels are
+    in no group. With ``selections`` only the groups it names are kept.
+    """
+    import pandas as pd
+
+    if groupby is None:
+        return [whole], np.zeros(adata.n_obs, np.int32)
+    if isinstance(groupby, str):
+        if groupby not in adata.obs:
+            found = ", ".join(map(repr, adata.obs.columns)) or "no columns"
+            msg = f"adata.obs has no {groupby!r} (it has {found}); name one of its columns or give a label for each cell."
+            raise MissingSlotError(msg)
+        labels = adata.obs[groupby]
+    else:
+        labels = pd.Series(groupby, dtype=None if len(groupby) else object)
+    if len(labels) != adata.n_obs:
+        msg = f"groupby has {len(labels)} labels for {adata.n_obs} cells; give one for each cell, in the order of obs."
+        raise InputError(msg)
+    if isinstance(labels.dtype, pd.CategoricalDtype):
+        labels = labels.cat.remove_unused_categories()
+        codes, names = labels.cat.codes.to_numpy(), [str(name) for name in labels.cat.categories]
+    else:
+        codes, found = pd.factorize(labels)
+        names = [str(name) for name in found]
+    if len(set(names)) < len(names):
+        msg = f"{len(names)} groups have {len(set(names))} names once written as text; make their names distinct."
+        raise InputError(msg)
+    codes = codes.astype(np.int32)
+    if selections is None:
+        return names, codes
+    wanted = [str(name) for name in ([selections] if isinstance(selections, str) else selections)]
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        msg = f"selections names {', '.join(map(repr, unknown))}; the groups are {', '.join(names)}."
+        raise InputError(msg)
+    kept = [name for name in names if name in wanted]
+    number = np.full(len(names) + 1, -1, np.int32)
+    number[[names.index(name) for name in kept]] = np.arange(len(kept), dtype=np.int32)
+    return kept, number[codes]

@@ -42,7 +42,7 @@ RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 RANK["__init__"] = len(LAYERS)
 #: ``core`` receives its backend as an argument and knows the contract only; backends share three algorithms.
 BESIDE = {
-    "core": {"gpuatac.backend.protocol"},
+    "core": {"gpuatac.backend.protocol", "gpuatac.backend.pileup_protocol"},
     "gpuatac.backend.cpu.graph": {"gpuatac.core.partition"},
     "gpuatac.backend.gpu.graph": {"gpuatac.core.partition"},
     "gpuatac.backend.cpu.linalg": {"gpuatac.core.lanczos", "gpuatac.core.rows"},

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from gpuatac.backend.pileup_protocol import Peaks, Pileup
+
 Strategy = Literal["insertion", "fragment", "paired-insertion"]
 STRATEGIES: tuple[Strategy, ...] = ("insertion", "fragment", "paired-insertion")
 
@@ -403,6 +405,8 @@ class Backend(Protocol):
     parsing: Parsing
     ordering: Ordering
     counting: Counting
+    pileup: Pileup
+    peaks: Peaks
     linalg: Linalg
     graph: Graph
 

@@ -12,6 +12,7 @@ from gpuatac.backend.cpu.graph import Graph
 from gpuatac.backend.cpu.linalg import Linalg
 from gpuatac.backend.cpu.ordering import Ordering
 from gpuatac.backend.cpu.parsing import Parsing
+from gpuatac.backend.cpu.pileup import Pileup
 
 if TYPE_CHECKING:
     from gpuatac.backend.protocol import Csr
@@ -29,6 +30,7 @@ class CpuBackend:
         self.parsing = Parsing()
         self.ordering = Ordering()
         self.counting = Counting()
+        self.pileup = Pileup()
         self.linalg = Linalg()
         self.graph = Graph()
 
