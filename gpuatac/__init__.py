@@ -1,6 +1,6 @@
 """gpuatac: GPU-native ATAC-seq analysis, with the same numbers on a CPU.
 
-Verbs live in ``pp`` (preprocessing), ``metrics`` (quality), ``tl`` (tools), ``pl`` (figures) and ``io`` (files);
+Verbs live in ``pp`` (preprocessing), ``metrics`` (quality), ``tl`` (tools), ``pl`` (figures), ``ex`` (export) and ``io`` (files);
 they are imported on first use, so that ``import gpuatac`` stays light.
 """
 
@@ -16,7 +16,7 @@ from gpuatac.progress import quiet
 from gpuatac.threads import get_threads, set_threads
 
 if TYPE_CHECKING:
-    from gpuatac import io, metrics, pl, pp, tl
+    from gpuatac import ex, io, metrics, pl, pp, tl
     from gpuatac.device import to_device, to_host
     from gpuatac.simulate import simulate_fragments
     from gpuatac.workflow import run
@@ -28,6 +28,7 @@ __all__ = [
     "Genome",
     "ReadSummary",
     "__version__",
+    "ex",
     "get_memory",
     "get_threads",
     "io",
@@ -44,7 +45,7 @@ __all__ = [
     "to_host",
 ]
 
-_MODULES = ("io", "metrics", "pl", "pp", "tl")
+_MODULES = ("ex", "io", "metrics", "pl", "pp", "tl")
 _FUNCTIONS = {"to_device": "device", "to_host": "device", "simulate_fragments": "simulate", "run": "workflow"}
 
 

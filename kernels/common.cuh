@@ -53,6 +53,17 @@ __device__ __forceinline__ i64 lower_bound(const i32* a, i64 n, i64 x) {
 // The first index of sorted a[0..n) whose value is > x.
 __device__ __forceinline__ i64 upper_bound(const i32* a, i64 n, i64 x) { return lower_bound(a, n, x + 1); }
 
+// The k with ptr[k] <= x < ptr[k + 1], for ascending ptr[0..n] with ptr[0] <= x < ptr[n]; an empty range owns nothing.
+__device__ __forceinline__ i64 owner(const i64* ptr, i64 n, i64 x) {
+    i64 lo = 0;
+    while (n - lo > 1) {
+        const i64 middle = lo + ((n - lo) >> 1);
+        if (ptr[middle] <= x) lo = middle;
+        else n = middle;
+    }
+    return lo;
+}
+
 // Whether [a, b) overlaps one of the disjoint regions: only the last that starts before b can.
 __device__ __forceinline__ bool overlaps(i64 a, i64 b, const i32* region_start, const i32* region_end,
                                          i64 n_regions) {

@@ -7,6 +7,7 @@ computes, Wolock et al. 2019 (Scrublet), Zhang et al. 2024 (matrix-free spectral
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -276,6 +277,49 @@ def nucleosome_signal(fragments, barcodes):
 
 
 # ------------------------------------------------------------------------------------------- features
+
+
+def runs_of(values):
+    """(start, end, value) of the stretches of one value other than 0."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return [(a, b, float(values[a])) for a, b in itertools.pairwise(edges) if b > a and values[a]]
+
+
+def coverage(
+    fragments, sizes, *, bin_size=10, normalization="RPKM", denominator="reads", include=None, exclude=(), blacklist=(),
+    shortest=0, longest=2000, strategy="fragment", smooth=1,
+):  # fmt: skip
+    """One value for each base of each chromosome; regions are (chrom, start, end)."""
+
+    def meets(read, regions):
+        return any(read[0] == c and read[1] < e and read[2] > s for c, s, e in regions)
+
+    kept = [f for f in fragments if shortest <= f.end - f.start <= longest]
+    reads = [(f.chrom, f.start, f.end) for f in kept]
+    if strategy == "insertion":
+        reads = [(f.chrom, at, at + 1) for f in kept for at in (f.start, f.end - 1)]
+    reads = [r for r in reads if not meets(r, blacklist)]
+    value = {c: np.zeros(n) for c, n in sizes.items()}
+    for chrom, start, end in reads:
+        first, last = start // bin_size, (end - 1) // bin_size
+        value[chrom][first * bin_size : (last + 1) * bin_size] += 1
+    normed = [r for r in reads if (include is None or meets(r, include)) and not meets(r, exclude)]
+    n = len(normed) if denominator == "reads" else sum(end - start for _, start, end in normed)
+    if normalization == "RPKM":
+        divisor = (n / 1e6) * (bin_size / 1e3)
+    elif normalization == "CPM":
+        divisor = n / 1e6
+    elif normalization == "BPM":  # whole bins, as runs of one value have them
+        divisor = sum(v * ((b - a) // bin_size) for c in sizes for a, b, v in runs_of(value[c])) / 1e6
+    else:
+        divisor = 1
+    left = (smooth - 1) // 2
+    right = smooth - 1 - left
+    out = {}
+    for chrom, v in value.items():
+        padded = np.concatenate([np.zeros(right), v / divisor, np.zeros(left)])
+        out[chrom] = np.lib.stride_tricks.sliding_window_view(padded, smooth).mean(axis=1)
+    return out
 
 
 def select_features(counts, *, n_features=500_000, lower=0.005, upper=0.005, blacklisted=None):

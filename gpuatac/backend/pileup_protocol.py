@@ -67,6 +67,13 @@ class Pileup(Protocol):
         """
         ...
 
+    def window_sums(self, runs: Runs, *, left: int, right: int, begin: int, stop: int) -> Runs:
+        """Sums of integer ``runs`` over the bases [i - right, i + left], for each base i in [begin, stop): int64, exact.
+
+        Outside the runs the value is 0. Neighbouring bases of one sum are one run, zeros are no run.
+        """
+        ...
+
 
 class Geometry(NamedTuple):
     """How MACS turns fragment ends into a pileup and its local background.
@@ -96,10 +103,14 @@ class SegmentLengths(NamedTuple):
 
 
 class Cutoffs(NamedTuple):
-    """Which segments are above the cutoff: those with t >= least[ptr[g] + n]. Counts n beyond the table never occur."""
+    """Which segments are above the cutoff: those with t >= least[ptr[g] + n] whose pair is no hole.
+
+    Counts n beyond the table never occur. Holes are rare: only where ``Geometry.clip`` is False, and seldom there.
+    """
 
     ptr: np.ndarray  # host int64 (n_groups + 1,)
     least: np.ndarray  # host int32: the smallest pileup above the cutoff; 2^31 - 1 for none
+    holes: tuple[np.ndarray, ...] = ()  # of each group, host int64, ascending: n << 32 | t; empty tuple: no group has any
 
 
 class Summits(NamedTuple):

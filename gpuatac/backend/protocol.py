@@ -4,8 +4,7 @@ Conventions. ``xp`` arrays are NumPy on the CPU and CuPy on a GPU. Fragment colu
 as ``start``, ``end`` (int32, 0-based half-open) and ``row`` (int32: the matrix row of the fragment's cell, -1 to
 leave the fragment out), sorted by start. An *insertion* is a cut site: ``start`` and ``end - 1``. Results are
 sums, so they add up over chromosomes and over parts. A ``Csr`` is the triple (indptr int64, indices int32,
-data int32 on a CPU / float32 on a GPU; uint8 in parts that wait for ``hstack``), rows sorted by column, no explicit zeros, no
-duplicates.
+data int32 on a CPU / float32 on a GPU; uint8 in parts that wait for ``hstack``), rows sorted by column without repeats or zeros.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from gpuatac.backend.matrix_protocol import Matrices
     from gpuatac.backend.pileup_protocol import Peaks, Pileup
 
 Strategy = Literal["insertion", "fragment", "paired-insertion"]
@@ -360,9 +360,7 @@ class Graph(Protocol):
     """Neighbours, layout and clusters."""
 
     def knn(self, points: Any, k: int) -> tuple[Any, Any]:
-        """Exact Euclidean neighbours without self: int32 (n, k) and float32 distances, ascending by
-        (distance, index).
-        """
+        """Exact Euclidean neighbours without self: int32 (n, k) and float32 distances, by (distance, index)."""
         ...
 
     def shared_neighbors(self, indices: Any) -> Any:
@@ -409,6 +407,7 @@ class Backend(Protocol):
     peaks: Peaks
     linalg: Linalg
     graph: Graph
+    matrices: Matrices
 
     def asarray(self, array: Any) -> Any:
         """The array in this backend's memory (a move from the host when needed)."""

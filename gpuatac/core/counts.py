@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOADING_BYTES = 48  # a fragment takes while its chromosome is loaded and counted
+REPEATED = 16  # 1 / this of the regions must be repeats for them to be counted once and copied
 TSS_WINDOW, TSS_HALF_CENTER, TSS_EDGE = 2000, 5, 100  # bp
 NUCLEOSOME_BOUNDS = (147, 294)  # bp: nucleosome-free below, mononucleosomal between
 
@@ -152,21 +154,34 @@ def region_matrix(
     start: np.ndarray,
     end: np.ndarray,
     strategy: Strategy,
+    lengths: tuple[int, int] | None = None,
 ) -> Csr:
     """Counts of rows x regions, regions in the order given (chrom -1: a column of zeros).
 
-    Equal regions are counted once and copied, so that transcripts of one span cost nothing.
+    ``lengths`` are the shortest and longest fragment that counts, in bp; None for all.
+
+    Equal regions are counted once and copied where they are many, so that transcripts of one span cost nothing.
     """
-    order = np.lexsort((end, start, chrom))
+    # chromosomes by first appearance: a sorted list keeps its order whatever the order of its chromosomes
+    codes, first, appearance = np.unique(chrom, return_index=True, return_inverse=True)
+    rank = np.empty(codes.size, np.int64)
+    rank[np.argsort(first)] = np.arange(codes.size)
+    order = np.lexsort((end, start, rank[appearance]))
     c, s, e = chrom[order], start[order], end[order]
     fresh = np.ones(order.size, bool)
     fresh[1:] = (c[1:] != c[:-1]) | (s[1:] != s[:-1]) | (e[1:] != e[:-1])
+    if order.size - np.count_nonzero(fresh) < order.size // REPEATED:
+        fresh[:] = True  # as regions of their own
     distinct = np.cumsum(fresh) - 1
     c, s, e = c[fresh], s[fresh].astype(np.int32), e[fresh].astype(np.int32)
-    used = [int(k) for k in np.unique(c) if k >= 0]
+    edges = np.append(np.flatnonzero(np.r_[True, c[1:] != c[:-1]]), c.size) if c.size else np.zeros(1, np.int64)
+    span = {int(c[lo]): (int(lo), int(hi)) for lo, hi in itertools.pairwise(edges)}
 
     def work(code: int, f_start: Any, f_end: Any, row: Any) -> Csr:
-        lo, hi = np.searchsorted(c, [code, code + 1])
+        lo, hi = span[code]
+        if lengths is not None:
+            length = f_end - f_start
+            row = bk.xp.where((length >= lengths[0]) & (length <= lengths[1]), row, np.int32(-1))
         return bk.counting.region_counts(
             f_start,
             f_end,
@@ -177,30 +192,15 @@ def region_matrix(
             strategy=strategy,
         )
 
-    parts = over_chromosomes(bk, sample, work, used)
+    parts = over_chromosomes(bk, sample, work, [code for code in span if code >= 0])
     blank = empty_csr(bk, n_rows)
-    widths = [int(np.searchsorted(c, k + 1) - np.searchsorted(c, k)) for k in used]
-    n_absent = int(np.searchsorted(c, 0))
-    joined = bk.counting.hstack([blank, *(parts.pop(k, blank) for k in used)], [n_absent, *widths])
+    widths = [hi - lo for lo, hi in span.values()]
+    joined = bk.counting.hstack([blank, *(parts.pop(k, blank) for k in span)], [0, *widths])
     if fresh.all() and (order == np.arange(order.size)).all():
         return joined
-    return _expand(bk, joined, n_rows, order, distinct, int(fresh.sum()))
-
-
-def _expand(bk: Backend, counts: Csr, n_rows: int, order: np.ndarray, distinct: np.ndarray, n_distinct: int) -> Csr:
-    """Columns of distinct sorted regions back to the order, and the repeats, of the list that was given."""
-    column_of = np.empty(order.size, np.int64)
-    column_of[order] = distinct
-    pick = bk.sparse.csr_matrix(
-        (
-            bk.asarray(np.ones(order.size, bk.count_dtype)),
-            (bk.asarray(column_of.astype(np.int32)), bk.asarray(np.arange(order.size, dtype=np.int32))),
-        ),
-        shape=(n_distinct, order.size),
-    )
-    matrix = bk.csr(counts, (n_rows, n_distinct)) @ pick
-    matrix.sort_indices()
-    return Csr(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data)
+    source = np.empty(order.size, np.int32)
+    source[order] = distinct
+    return bk.matrices.take_columns(joined, bk.asarray(source), n_columns=int(fresh.sum()))
 
 
 def overlap_counts(

@@ -16,6 +16,16 @@ BLOCK = 0xFF00  # uncompressed bytes of a block; incompressible data still fit 6
 EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
+def bgzf_block(data: bytes, level: int) -> bytes:
+    """One block of at most ``BLOCK`` bytes; levels 0 to 3 are igzip's, from 4 zlib's."""
+    packer = isal_zlib.compressobj(level, wbits=-15) if level < 4 else zlib.compressobj(level, wbits=-15)
+    body = packer.compress(data) + packer.flush()
+    if len(body) > len(data):  # incompressible: one stored block, which adds 5 bytes
+        body = struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF) + data
+    header = struct.pack("<4BI2BH2BHH", 31, 139, 8, 4, 0, 0, 255, 6, 66, 67, 2, len(body) + 25)
+    return header + body + struct.pack("<II", zlib.crc32(data), len(data))
+
+
 class BgzfWriter:
     """A file that turns the bytes written to it into BGZF; the end-of-file block is written on close.
 
@@ -42,24 +52,16 @@ class BgzfWriter:
         data = self._rest + data
         whole = len(data) - len(data) % BLOCK
         for lo in range(0, whole, BLOCK):
-            self._file.write(self._block(data[lo : lo + BLOCK]))
+            self._file.write(bgzf_block(data[lo : lo + BLOCK], self._level))
         self._rest = data[whole:]
 
     def close(self) -> None:
         """Write what is left and the end-of-file block."""
         if not self._file.closed:
             if self._rest:
-                self._file.write(self._block(self._rest))
+                self._file.write(bgzf_block(self._rest, self._level))
             self._file.write(EOF)
             self._file.close()
-
-    def _block(self, data: bytes) -> bytes:
-        packer = isal_zlib.compressobj(self._level, wbits=-15)
-        body = packer.compress(data) + packer.flush()
-        if len(body) > len(data):  # incompressible: one stored block, which adds 5 bytes
-            body = struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF) + data
-        header = struct.pack("<4BI2BH2BHH", 31, 139, 8, 4, 0, 0, 255, 6, 66, 67, 2, len(body) + 25)
-        return header + body + struct.pack("<II", zlib.crc32(data), len(data))
 
     def __enter__(self) -> BgzfWriter:
         return self

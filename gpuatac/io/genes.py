@@ -112,6 +112,7 @@ def read_transcripts(path: str | Path) -> pd.DataFrame:
         frame = frame[~without].reset_index(drop=True)
     if frame.empty:
         raise FileFormatError(path, "no transcript with a strand", _FORMATS, "check the annotation")
+    frame.attrs["source"] = str(path.resolve())  # exons are read from there when they are drawn (io.gene_models)
     return frame
 
 

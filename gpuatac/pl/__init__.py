@@ -3,7 +3,9 @@
 from gpuatac.pl._doublets import doublet_scores
 from gpuatac.pl._embedding import embedding, umap
 from gpuatac.pl._qc import frag_size_distr, knee, qc, tss_profile, tsse
+from gpuatac.pl._regions import regions
 from gpuatac.pl._spectral import spectral_eigenvalues
+from gpuatac.pl._tracks import tracks
 
 __all__ = [
     "doublet_scores",
@@ -11,7 +13,9 @@ __all__ = [
     "frag_size_distr",
     "knee",
     "qc",
+    "regions",
     "spectral_eigenvalues",
+    "tracks",
     "tss_profile",
     "tsse",
     "umap",

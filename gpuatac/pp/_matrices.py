@@ -149,21 +149,32 @@ def _shared_uns(adata: AnnData) -> dict[str, Any]:
 
 
 @records("pp.make_peak_matrix")
-def make_peak_matrix(adata: AnnData, regions: Any, *, counting_strategy: Strategy = "paired-insertion") -> AnnData:
+def make_peak_matrix(
+    adata: AnnData,
+    regions: Any,
+    *,
+    counting_strategy: Strategy = "paired-insertion",
+    min_frag_size: int | None = None,
+    max_frag_size: int | None = None,
+) -> AnnData:
     """Count fragments in peaks.
 
     Reads   fragments.
     Returns an AnnData of the same cells: X: CSR (n_cells, n_peaks), int32 on a CPU and float32 on a GPU; var: names
-            "chr:start-end", "chrom", "start", "end". Order, overlaps and repeats of the peaks are kept.
+            "chr:start-end", "chrom", "start", "end", and the bool columns of ``regions`` where it is a frame, such as the
+            groups of ``tl.merge_peaks``. Order, overlaps and repeats of the peaks are kept.
 
     Parameters
     ----------
     adata
         Cells with fragments.
     regions
-        A BED or narrowPeak path, a frame with chrom, start and end (0-based half-open), or "chr1:100-200" names.
+        What ``tl.merge_peaks`` returns, or another frame with chrom, start and end (0-based half-open) or with a column
+        "Peaks" of names; a BED or narrowPeak path; "chr1:100-200" names; or the key of one of these in ``adata.uns``.
     counting_strategy
         "paired-insertion" (1 where at least one cut is inside), "insertion" (each cut) or "fragment" (overlap).
+    min_frag_size, max_frag_size
+        Shortest and longest fragment that counts, in bp, both included; None sets no limit.
 
     Raises
     ------
@@ -178,18 +189,37 @@ def make_peak_matrix(adata: AnnData, regions: Any, *, counting_strategy: Strateg
     import anndata as ad
 
     check.one_of("counting_strategy", counting_strategy, STRATEGIES)
-    frame = regions_frame(regions)
+    lengths = _lengths(min_frag_size, max_frag_size)
+    if isinstance(regions, str) and regions in adata.uns:
+        regions = adata.uns[regions]
+    if hasattr(regions, "to_pandas"):
+        regions = regions.to_pandas()
+    frame = regions_frame(_named_regions(regions))
     at = coordinates(frame, genome_of(adata), what="peaks")
-    x = _count_regions(adata, at, counting_strategy)
+
+    def question(bk: Any, sample: counts.Sample, n: int) -> Csr:
+        where = {"chrom": at.chrom, "start": at.start, "end": at.end}
+        return counts.region_matrix(bk, sample, n, **where, strategy=counting_strategy, lengths=lengths)
+
+    x = ask.matrix(adata, question, len(at.chrom), per_fragment=_entries_per_fragment(at, genome_of(adata)))
     var = coordinate_frame(pd.Categorical(frame["chrom"]), at.start.astype(np.int32), at.end.astype(np.int32))
+    if isinstance(regions, pd.DataFrame):
+        flags = {str(name): column.to_numpy() for name, column in regions.items() if column.dtype == bool}
+        var = pd.concat([var, pd.DataFrame(flags, index=var.index)], axis=1) if flags else var
     return ad.AnnData(X=x, obs=adata.obs.copy(), var=var, uns=_shared_uns(adata))
 
 
-def _count_regions(adata: AnnData, at: Coordinates, strategy: Strategy) -> Any:
-    def question(bk: Any, sample: counts.Sample, n: int) -> Csr:
-        return counts.region_matrix(bk, sample, n, chrom=at.chrom, start=at.start, end=at.end, strategy=strategy)
+def _lengths(low: int | None, high: int | None) -> tuple[int, int] | None:
+    if low is None and high is None:
+        return None
+    shortest = 0 if low is None else check.integer("min_frag_size", low, 0)
+    return shortest, 2**31 - 1 if high is None else check.integer("max_frag_size", high, shortest, 2**31 - 1)
 
-    return ask.matrix(adata, question, len(at.chrom), per_fragment=_entries_per_fragment(at, genome_of(adata)))
+
+def _named_regions(regions: Any) -> Any:
+    """The names in a frame that has "Peaks" and no coordinates, as SnapATAC2's ``merge_peaks`` returns."""
+    named = isinstance(regions, pd.DataFrame) and "Peaks" in regions and slots.CHROM not in regions
+    return regions["Peaks"].tolist() if named else regions
 
 
 def _entries_per_fragment(at: Coordinates, genome: Genome) -> float:

@@ -14,7 +14,7 @@ import scipy.sparse
 
 from gpuatac.backend.protocol import STRATEGIES, Csr
 
-from . import oracle
+from . import oracle, pileup_cases
 
 NAMES = [b"chr1", b"chr2", b"chrM", b"chr10"]
 CODES = np.array([0, 1, 3, 2], np.int32)  # by name; the code is the index into SIZES
@@ -430,6 +430,9 @@ CASES = [
     *matrix_cases(),
     *linalg_cases(),
     *graph_cases(),
+    *(Case(*case) for case in pileup_cases.pileup_cases()),
+    *(Case(*case) for case in pileup_cases.peak_cases()),
+    *(Case(*case) for case in pileup_cases.poisson_cases()),
 ]
 
 
@@ -603,4 +606,5 @@ _RUNNERS = {
     "max_over_groups": _run_max_over_groups,
     "sort_fragments": _run_sort_fragments,
     "parse_block": _run_parse_block,
+    **pileup_cases.RUNNERS,
 }

@@ -16,8 +16,11 @@ from gpuatac.backend.gpu.arrays import COUNT_DTYPE, Arrays
 from gpuatac.backend.gpu.counting import Counting
 from gpuatac.backend.gpu.graph import Graph
 from gpuatac.backend.gpu.linalg import Linalg
+from gpuatac.backend.gpu.matrices import Matrices
 from gpuatac.backend.gpu.ordering import Ordering
 from gpuatac.backend.gpu.parsing import ALL_BITS, Parsing
+from gpuatac.backend.gpu.peaks import Peaks
+from gpuatac.backend.gpu.pileup import Pileup
 
 HERE = Path(__file__).parent
 WAITS = re.compile(r"_sync\b|__syncthreads|__syncwarp")
@@ -134,5 +137,8 @@ class CpuRunBackend(Arrays):
         self.parsing = Parsing(np, launcher, hash_mask=hash_mask)
         self.ordering = Ordering(np)
         self.counting = Counting(np, launcher, chunk=chunk)
+        self.pileup = Pileup(np, launcher)
+        self.peaks = Peaks(np, launcher)
         self.linalg = Linalg(np)
+        self.matrices = Matrices(np)
         self.graph = Graph(np, launcher)

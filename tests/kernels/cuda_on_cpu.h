@@ -240,3 +240,8 @@ template <class T>
 T atomicMin(T* place, T value) {
     return cpu_cuda::replace(place, [=](T before) { return std::min(before, value); });
 }
+template <class T>
+T atomicCAS(T* place, T expected, T value) {
+    return cpu_cuda::replace(place, [=](T before) { return before == expected ? value : before; });
+}
+inline double __dmul_rn(double a, double b) { return a * b; }  // x86-64 without -mfma: never fused

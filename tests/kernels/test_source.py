@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 import pytest
 
-from gpuatac.backend import protocol
+from gpuatac.backend import matrix_protocol, pileup_protocol, protocol
 from gpuatac.backend.gpu import GpuBackend, launch
 from gpuatac.backend.gpu.arrays import Arrays
 from gpuatac.backend.gpu.counting import Counting
@@ -249,8 +249,9 @@ def test_the_gpu_backend_has_every_method_of_the_protocol():
         assert found[name] == parameters, name
 
 
-@pytest.mark.parametrize("part", ["Parsing", "Ordering", "Counting", "Linalg", "Graph"])
+@pytest.mark.parametrize("part", ["Parsing", "Ordering", "Counting", "Linalg", "Graph", "Pileup", "Peaks", "Matrices"])
 def test_the_gpu_side_has_every_primitive_with_the_same_arguments(part):
     found = methods(getattr(importlib.import_module(f"gpuatac.backend.gpu.{part.lower()}"), part))
-    for name, parameters in methods(getattr(protocol, part)).items():
+    contract = {"Pileup": pileup_protocol, "Peaks": pileup_protocol, "Matrices": matrix_protocol}.get(part, protocol)
+    for name, parameters in methods(getattr(contract, part)).items():
         assert found[name] == parameters, name

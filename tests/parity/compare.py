@@ -19,6 +19,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyBigWig
 import scipy.sparse as sp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -100,6 +102,7 @@ def compare_case(folder: Path, table: Table) -> None:
     for name in ("n_fragment", "frac_dup", "frac_mito"):
         table.exact(f"{tag}: {name}", peer[name], adata.obs[name])
     compare_qc(tag, folder, peer, adata, genome, table)
+    compare_coverage(tag, folder, adata, table)
     compare_counts(tag, folder, peer, adata, genome, table)
     compare_embedding(tag, case, peer, adata, table)
 
@@ -114,6 +117,66 @@ def compare_qc(tag, folder, peer, adata, genome, table) -> None:
     table.exact(f"{tag}: TSS profile", peer["TSS_profile"], adata.uns["TSS_profile"])
     ga.metrics.frip(adata, {"frip": folder / "regions.bed"})
     table.close(f"{tag}: FRiP", peer["frip"], adata.obs["frip"], 1e-12)
+
+
+def compare_coverage(tag, folder, adata, table) -> None:
+    """Tracks of three groups of cells; the peer divides by bases where its documentation says reads."""
+    groups = inputs.coverage_groups(adata.n_obs)
+    theirs, ours = folder / "coverage", folder / "our coverage"
+    for name in inputs.COVERAGE:
+        options = inputs.coverage_options(folder, name)
+        ga.ex.export_coverage(
+            adata, groups, denominator="bases", out_dir=ours, prefix=f"{name}.", suffix=".bedgraph", **options
+        )
+        for group in sorted(set(groups)):
+            file = f"{name}.{group}.bedgraph"
+            tracks_close(f"{tag}: coverage, {name}, {group}", bedgraph(theirs / file), bedgraph(ours / file), table)
+    found = ga.ex.export_coverage(adata, groups, denominator="bases", out_dir=ours)
+    for group, path in found.items():
+        a, b = pyBigWig.open(str(theirs / f"{group}.bw")), pyBigWig.open(path)
+        rows = [
+            pd.DataFrame([(c, *run) for c in sorted(t.chroms()) for run in t.intervals(c) or ()]).set_axis(
+                BEDGRAPH, axis=1
+            )
+            for t in (a, b)
+        ]
+        tracks_close(f"{tag}: bigWig, {group}", *rows, table)
+        levels = [t.header()["nLevels"] for t in (a, b)]
+        table.row(f"{tag}: bigWig, {group}, zoom levels", *levels, same=levels[1] >= levels[0], rule="no fewer")
+    ga.ex.export_fragments(adata, groups, out_dir=ours, suffix=".bed", max_frag_length=300)
+    for group in found:
+        rows = [sorted(tuple(r[:4]) for r in inputs.read_rows(f / f"{group}.bed")) for f in (theirs, ours)]
+        table.exact(f"{tag}: fragments of {group}", *(np.array(["\t".join(r) for r in part]) for part in rows))
+
+
+BEDGRAPH = ["chrom", "start", "end", "value"]
+
+
+def bedgraph(path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", header=None, names=BEDGRAPH, dtype={"chrom": str})
+
+
+def tracks_close(name: str, peer: pd.DataFrame, ours: pd.DataFrame, table: Table) -> None:
+    """The values of every base; those of the peer's that stand for 0 after rounding count as 0."""
+    worst, n_bases = 0.0, 0
+    least = 1e-9 * peer["value"].max()
+    for chrom in sorted({*peer["chrom"], *ours["chrom"]}):
+        rows = [frame[frame["chrom"] == chrom] for frame in (peer, ours)]
+        edges = np.unique(np.concatenate([row[column].to_numpy() for row in rows for column in ("start", "end")]))
+        a, b = (values_at(row, edges[:-1]) for row in rows)
+        worst = max(worst, float((np.abs(a - b) / (np.abs(a) + least)).max(initial=0)))
+        n_bases += int(np.diff(edges)[a > least].sum())
+    sums = [f"{len(f)} rows, {n_bases} bases" for f in (peer, ours)]
+    table.row(name, *sums, same=worst <= 1e-6, rule=f"worst {worst:.1e}, allowed 1e-06")
+
+
+def values_at(rows: pd.DataFrame, at: np.ndarray) -> np.ndarray:
+    """The value at each position, 0 outside the rows."""
+    if rows.empty:
+        return np.zeros(at.size)
+    i = np.searchsorted(rows["start"].to_numpy(), at, side="right") - 1
+    inside = (i >= 0) & (at < rows["end"].to_numpy()[i])
+    return np.where(inside, rows["value"].to_numpy()[i], 0.0)
 
 
 def compare_counts(tag, folder, peer, adata, genome, table) -> None:

@@ -28,6 +28,44 @@ SIMULATED_SIZES = {
 }
 
 
+#: Arguments of export_coverage; ``REGIONS`` stands for names of regions and ``BED`` for the path of a file that has them.
+REGIONS, BED = "REGIONS", "BED"
+COVERAGE = {
+    "defaults": {},
+    "CPM, 50 bp": {"normalization": "CPM", "bin_size": 50},
+    "BPM, 7 bp": {"normalization": "BPM", "bin_size": 7},
+    "counts, 1 bp": {"normalization": None, "bin_size": 1},
+    "insertions": {"counting_strategy": "insertion"},
+    "insertions, CPM": {"counting_strategy": "insertion", "normalization": "CPM", "bin_size": 1},
+    "60-180 bp": {"min_frag_length": 60, "max_frag_length": 180},
+    "every length": {"max_frag_length": None},
+    "blacklist": {"blacklist": BED},
+    "blacklist, insertions": {"blacklist": BED, "counting_strategy": "insertion"},
+    "include": {"include_for_norm": REGIONS},
+    "exclude": {"exclude_for_norm": BED, "normalization": "CPM"},
+    "include, exclude, insertions": {
+        "include_for_norm": BED, "exclude_for_norm": REGIONS, "counting_strategy": "insertion"
+    },
+    "smooth 151": {"smooth_base": 151},
+    "smooth 100, 7 bp, BPM": {"smooth_base": 100, "bin_size": 7, "normalization": "BPM"},
+    "smooth 20, 1 bp, counts": {"smooth_base": 20, "bin_size": 1, "normalization": None},
+}  # fmt: skip
+
+
+def coverage_options(folder: Path, name: str) -> dict:
+    """``COVERAGE[name]`` with regions of the case: every third in the names, the first 60 in the file."""
+    rows = read_rows(folder / "regions.bed")
+    bed = folder / "some.bed"
+    bed.write_text("".join("\t".join(row[:3]) + "\n" for row in rows[:60]))
+    held = {REGIONS: [f"{c}:{s}-{e}" for c, s, e in rows[::3]], BED: str(bed)}
+    return {k: held.get(v, v) if isinstance(v, str) else v for k, v in COVERAGE[name].items()}
+
+
+def coverage_groups(n: int) -> list[str]:
+    """Group of each of n cells."""
+    return [f"g {i % 3}" for i in range(n)]
+
+
 def write_case(folder: Path, *, fragments: Path, sizes: dict, genes: list, regions: list, **more) -> Path:
     """The files that both sides read, and ``case.json`` beside them."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ import snapatac2 as snap
 from anndata import AnnData
 from inputs import (
     BAD_ROWS,
+    COVERAGE,
     DIFFERENCE_SIZES,
     EARLY_TSS_GENE,
     EARLY_TSS_ROW,
@@ -26,6 +27,8 @@ from inputs import (
     LAST_BASE_ROW,
     STRATEGIES,
     TIED_COUNTS,
+    coverage_groups,
+    coverage_options,
     read_rows,
     write_case,
 )
@@ -75,6 +78,7 @@ def export(folder: Path) -> dict:
     snap.metrics.frip(adata, {"frip_cuts": list(regions)}, count_as_insertion=True, n_jobs=1)
     out["frip_cuts"] = adata.obs["frip_cuts"].to_numpy()
 
+    export_tracks(folder, adata)
     for strategy in STRATEGIES:
         tiles = snap.pp.add_tile_matrix(adata, counting_strategy=strategy, inplace=False, n_jobs=1)
         csr_parts(out, f"tiles {strategy}", tiles.X)
@@ -121,6 +125,17 @@ def export(folder: Path) -> dict:
     values, _ = snap.tl.spectral(merged, features=None, n_comps=15, inplace=False)
     out["scrublet_n_comps_kept"] = np.array(len(values))
     return out
+
+
+def export_tracks(folder: Path, adata) -> None:
+    """``coverage/NAME.GROUP.bedgraph`` for every set of options, the default as bigWig too, and ``coverage/GROUP.bed``."""
+    groups = coverage_groups(adata.n_obs)
+    place = {"out_dir": str(folder / "coverage"), "n_jobs": 2, "tempdir": folder}
+    for name in COVERAGE:
+        options = coverage_options(folder, name)
+        snap.ex.export_coverage(adata, groups, prefix=f"{name}.", suffix=".bedgraph", **place, **options)
+    snap.ex.export_coverage(adata, groups, suffix=".bw", **place)
+    snap.ex.export_fragments(adata, groups, out_dir=str(folder / "coverage"), suffix=".bed", max_frag_length=300)
 
 
 def outcome(run) -> str:

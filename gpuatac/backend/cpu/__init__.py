@@ -10,8 +10,10 @@ import scipy.sparse as sp
 from gpuatac.backend.cpu.counting import Counting
 from gpuatac.backend.cpu.graph import Graph
 from gpuatac.backend.cpu.linalg import Linalg
+from gpuatac.backend.cpu.matrices import Matrices
 from gpuatac.backend.cpu.ordering import Ordering
 from gpuatac.backend.cpu.parsing import Parsing
+from gpuatac.backend.cpu.peaks import Peaks
 from gpuatac.backend.cpu.pileup import Pileup
 
 if TYPE_CHECKING:
@@ -31,8 +33,10 @@ class CpuBackend:
         self.ordering = Ordering()
         self.counting = Counting()
         self.pileup = Pileup()
+        self.peaks = Peaks()
         self.linalg = Linalg()
         self.graph = Graph()
+        self.matrices = Matrices()
 
     def asarray(self, array: Any) -> Any:
         """See ``protocol.Backend.asarray``."""

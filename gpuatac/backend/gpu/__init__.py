@@ -14,8 +14,11 @@ from gpuatac.backend.gpu.counting import Counting
 from gpuatac.backend.gpu.graph import Graph
 from gpuatac.backend.gpu.launch import CudaLauncher, Launcher
 from gpuatac.backend.gpu.linalg import Linalg
+from gpuatac.backend.gpu.matrices import Matrices
 from gpuatac.backend.gpu.ordering import Ordering
 from gpuatac.backend.gpu.parsing import Parsing
+from gpuatac.backend.gpu.peaks import Peaks
+from gpuatac.backend.gpu.pileup import Pileup
 
 
 class GpuBackend(Arrays):
@@ -29,8 +32,11 @@ class GpuBackend(Arrays):
         self.parsing = Parsing(xp, launch)
         self.ordering = Ordering(xp)
         self.counting = Counting(xp, launch)
+        self.pileup = Pileup(xp, launch)
+        self.peaks = Peaks(xp, launch)
         self.linalg = Linalg(xp)
         self.graph = Graph(xp, launch)
+        self.matrices = Matrices(xp)
 
     def synchronize(self) -> None:
         """See ``protocol.Backend.synchronize``."""

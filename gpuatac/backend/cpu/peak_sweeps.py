@@ -1,0 +1,227 @@
+"""One sweep over four sorted streams of positions visits every segment of a pileup and its background, storing none.
+
+The streams are where intervals of the pileup open and close and where windows of the background open and close. Each array
+ends with a sentinel, so that the sweep never tests for its end. Two passes share the sweep: the first adds up lengths by
+(background count n, pileup t), the second gathers segments above the cutoff.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+SENTINEL = np.iinfo(np.int32).max
+DENSE_N, DENSE_T = 8192, 1016  # counts below these have a cell of the dense table; t is odd in cache lines, so rows spread
+NONE = np.int64(-1)
+STATE, TAKEN, MAX_N, MAX_T = 11, 8, 9, 10  # size of a sweep's state, and what stands where beside its position
+_njit = nb.njit(cache=True, nogil=True)
+
+
+@_njit
+def merge(a, b, shift_a, shift_b):
+    """Two sorted int32 arrays as one, each shifted, with the sentinel after it."""
+    out = np.empty(a.size + b.size + 1, np.int32)
+    i = j = 0
+    while i < a.size and j < b.size:
+        x, y = a[i] + shift_a, b[j] + shift_b
+        from_a = x <= y
+        out[i + j] = x if from_a else y
+        i += from_a
+        j += not from_a
+    while i < a.size:
+        out[i + j] = a[i] + shift_a
+        i += 1
+    while j < b.size:
+        out[i + j] = b[j] + shift_b
+        j += 1
+    out[-1] = SENTINEL
+    return out
+
+
+@_njit
+def merge_weights(a, b, shift_a, shift_b, weight_a, weight_b):
+    """The weights in the order of ``merge``."""
+    out = np.zeros(a.size + b.size + 1, np.int32)
+    i = j = 0
+    for k in range(a.size + b.size):
+        if j >= b.size or (i < a.size and a[i] + shift_a <= b[j] + shift_b):
+            out[k] = weight_a[i]
+            i += 1
+        else:
+            out[k] = weight_b[j]
+            j += 1
+    return out
+
+
+@_njit
+def _slot(keys, key):
+    """Where ``key`` lies, or could lie, in a table of open addresses."""
+    mask = keys.size - 1
+    at = (key * np.int64(-7046029254386353131) >> np.int64(20)) & mask
+    while keys[at] != NONE and keys[at] != key:
+        at = (at + 1) & mask
+    return at
+
+
+@_njit
+def grown(keys, sums):
+    """The same table with twice the room."""
+    new_keys = np.full(keys.size * 2, NONE, np.int64)
+    new_sums = np.zeros(keys.size * 2, np.int64)
+    for i in range(keys.size):
+        if keys[i] != NONE:
+            at = _slot(new_keys, keys[i])
+            new_keys[at], new_sums[at] = keys[i], sums[i]
+    return new_keys, new_sums
+
+
+@_njit
+def _add(keys, sums, n, t, length, state):
+    """Adds to the entry of (n, t) in the table."""
+    key = np.int64(n) << 32 | np.int64(t)
+    at = _slot(keys, key)
+    if keys[at] == NONE:
+        keys[at] = key
+        state[TAKEN] += 1
+    sums[at] += length
+
+
+def _sweep(weighted):
+    """The two passes, for streams with or without weights."""
+
+    @_njit
+    def lengths(opens, closes, starts, ends, weights, offsets, clip, dense, keys, sums, state):
+        """Adds the length of each segment to ``dense`` (n * DENSE_T + t) or, for large counts, to the table (keys, sums).
+
+        Stops when the table is half full: whoever calls gives it more room and calls again with the same ``state`` (zeros at
+        first). True when all is done. ``state`` also holds how many keys are taken and the largest n and t of ``dense``.
+        """
+        low = np.int64(0) if clip else np.int64(-(1 << 40))
+        d1, d2, d3, d4 = offsets[0], offsets[1], offsets[2], offsets[3]
+        n_closes, n_ends = closes.size - 1, ends.size - 1
+        stop_with_background = n_ends > 0
+        i, j, k, m = state[0], state[1], state[2], state[3]
+        t, c, prev, begun = state[4], state[5], state[6], state[7]
+        max_n, max_t = state[MAX_N], state[MAX_T]
+        if not clip and not begun:
+            while opens[i] == 0 and i < n_closes:
+                t += weights[0][i] if weighted else 1
+                i += 1
+        p1, p2 = max(np.int64(opens[i]) + d1, low), max(np.int64(closes[j]) + d2, low)
+        p3, p4 = max(np.int64(starts[k]) + d3, low), max(np.int64(ends[m]) + d4, low)
+        while j < n_closes and (m < n_ends or not stop_with_background):
+            pt, pc = min(p1, p2), min(p3, p4)
+            p = min(pt, pc)
+            t0, c0 = t, c
+            if pt == p:
+                while p1 == p:
+                    t += weights[0][i] if weighted else 1
+                    i += 1
+                    p1 = max(np.int64(opens[i]) + d1, low)
+                while p2 == p:
+                    t -= weights[1][j] if weighted else 1
+                    j += 1
+                    p2 = max(np.int64(closes[j]) + d2, low)
+            if pc == p:
+                while p3 == p:
+                    c += weights[2][k] if weighted else 1
+                    k += 1
+                    p3 = max(np.int64(starts[k]) + d3, low)
+                while p4 == p:
+                    c -= weights[3][m] if weighted else 1
+                    m += 1
+                    p4 = max(np.int64(ends[m]) + d4, low)
+            if ((t != t0) | (c != c0)) & ((p != 0) | (begun != 0)):
+                if (c0 < DENSE_N) & (t0 < DENSE_T):
+                    dense[c0 * DENSE_T + t0] += p - prev
+                    max_n = max(max_n, c0)
+                    max_t = max(max_t, t0)
+                else:
+                    _add(keys, sums, c0, t0, p - prev, state)
+                    if 2 * state[TAKEN] > keys.size:
+                        prev, begun = p, np.int64(1)
+                        break
+                prev = p
+            begun = np.int64(1)
+        state[0], state[1], state[2], state[3] = i, j, k, m
+        state[4], state[5], state[6], state[7] = t, c, prev, begun
+        state[MAX_N], state[MAX_T] = max_n, max_t
+        return j >= n_closes or (stop_with_background and m >= n_ends)
+
+    @_njit
+    def above(opens, closes, starts, ends, weights, offsets, clip, least, state, out, found):
+        """Writes start, end, t and n of the segments with t >= least[n] into ``out`` (int32 (4, room)), behind the ``found`` that
+        are there already; gives how many there are then.
+
+        Stops when ``out`` is full: whoever calls makes room and calls again with the same ``state`` (zeros at first). All is done
+        when it is not full.
+        """
+        low = np.int64(0) if clip else np.int64(-(1 << 40))
+        d1, d2, d3, d4 = offsets[0], offsets[1], offsets[2], offsets[3]
+        n_closes, n_ends = closes.size - 1, ends.size - 1
+        stop_with_background = n_ends > 0
+        i, j, k, m = state[0], state[1], state[2], state[3]
+        t, c, prev, begun = state[4], state[5], state[6], state[7]
+        room = out.shape[1]
+        if not clip and not begun:
+            while opens[i] == 0 and i < n_closes:
+                t += weights[0][i] if weighted else 1
+                i += 1
+        p1, p2 = max(np.int64(opens[i]) + d1, low), max(np.int64(closes[j]) + d2, low)
+        p3, p4 = max(np.int64(starts[k]) + d3, low), max(np.int64(ends[m]) + d4, low)
+        while found < room and j < n_closes and (m < n_ends or not stop_with_background):
+            pt, pc = min(p1, p2), min(p3, p4)
+            p = min(pt, pc)
+            t0, c0 = t, c
+            if pt == p:
+                while p1 == p:
+                    t += weights[0][i] if weighted else 1
+                    i += 1
+                    p1 = max(np.int64(opens[i]) + d1, low)
+                while p2 == p:
+                    t -= weights[1][j] if weighted else 1
+                    j += 1
+                    p2 = max(np.int64(closes[j]) + d2, low)
+            if pc == p:
+                while p3 == p:
+                    c += weights[2][k] if weighted else 1
+                    k += 1
+                    p3 = max(np.int64(starts[k]) + d3, low)
+                while p4 == p:
+                    c -= weights[3][m] if weighted else 1
+                    m += 1
+                    p4 = max(np.int64(ends[m]) + d4, low)
+            if ((t != t0) | (c != c0)) & ((p != 0) | (begun != 0)):
+                if t0 >= least[c0]:
+                    out[0, found], out[1, found], out[2, found], out[3, found] = prev, p, t0, c0
+                    found += 1
+                prev = p
+            begun = np.int64(1)
+        state[0], state[1], state[2], state[3] = i, j, k, m
+        state[4], state[5], state[6], state[7] = t, c, prev, begun
+        return found
+
+    return lengths, above
+
+
+lengths_plain, above_plain = _sweep(weighted=False)
+lengths_weighted, above_weighted = _sweep(weighted=True)
+
+
+@_njit
+def taken_cells(dense, max_n, max_t):
+    """(key, length) of the cells of the dense table in use, by (n, t); they are zero afterwards."""
+    found = 0
+    for n in range(max_n + 1):
+        for t in range(max_t + 1):
+            found += dense[n * DENSE_T + t] != 0
+    keys, sums = np.empty(found, np.int64), np.empty(found, np.int64)
+    at = 0
+    for n in range(max_n + 1):
+        for t in range(max_t + 1):
+            value = dense[n * DENSE_T + t]
+            if value != 0:
+                keys[at], sums[at] = np.int64(n) << 32 | np.int64(t), value
+                dense[n * DENSE_T + t] = 0
+                at += 1
+    return keys, sums

@@ -1,0 +1,120 @@
+"""The files of an export: their names, their formats, and pieces that arrive in any order written in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from gpuatac import check
+from gpuatac.errors import InputError
+from gpuatac.io.atomic import replacing
+from gpuatac.io.text_tracks import LEVELS
+from gpuatac.threads import available
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+
+BIGWIG_ENDS = (".bw", ".bigwig")
+BEDGRAPH_ENDS = (".bedgraph", ".bg", ".bdg")
+COMPRESSED = {".gz": "gzip", ".zst": "zstandard"}
+FORMATS = ("bedgraph", "bigwig")
+
+
+def n_threads_of(n_jobs: int) -> int:
+    """Threads of ``n_jobs``: 0 and below for every core."""
+    n_jobs = check.integer("n_jobs", n_jobs, -(2**31))
+    return n_jobs if n_jobs > 0 else available()
+
+
+def compression_of(suffix: str, compression: Any) -> Any:
+    """The compression given, or the one that ``suffix`` tells."""
+    if compression is None:
+        return next((kind for end, kind in COMPRESSED.items() if suffix.lower().endswith(end)), None)
+    check.one_of("compression", compression, LEVELS)
+    return compression
+
+
+def format_of(suffix: str, output_format: Any) -> str:
+    """The format given, or the one that ``suffix`` tells."""
+    if output_format is not None:
+        check.one_of("output_format", output_format, FORMATS)
+        return str(output_format)
+    name = suffix.lower()
+    if name.endswith(BIGWIG_ENDS):
+        return "bigwig"
+    bare = next((name.removesuffix(end) for end in COMPRESSED if name.endswith(end)), name)
+    if bare.endswith(BEDGRAPH_ENDS):
+        return "bedgraph"
+    msg = (
+        f"suffix {suffix!r} tells no format; end it with {', '.join((*BIGWIG_ENDS, *BEDGRAPH_ENDS))} (the last three also with "
+        ".gz or .zst), or pass output_format."
+    )
+    raise InputError(msg)
+
+
+def level_of(compression: Any, level: int | None) -> int | None:
+    """The checked compression level."""
+    if level is None:
+        return None
+    if compression is None:
+        msg = f"compression_level is {level!r}, but nothing is compressed; pass compression or leave it out."
+        raise InputError(msg)
+    return check.integer("compression_level", level, *LEVELS[compression])
+
+
+def file_names(groups: Sequence[str], prefix: str, suffix: str) -> list[str]:
+    """One file name for each group: "/" and other characters that no name may have become "_", repeats a number."""
+    safe = ["".join("_" if c in "/\\\0" or ord(c) < 32 else c for c in group) or "_" for group in groups]
+    taken = {name for name, group in zip(safe, groups, strict=True) if name == group}
+    out = []
+    for name, group in zip(safe, groups, strict=True):
+        number, free = 2, name
+        while name != group and free in taken:
+            free, number = f"{name}_{number}", number + 1
+        taken.add(free)
+        out.append(f"{prefix}{free}{suffix}")
+    return out
+
+
+def targets(out_dir: str | Path, names: Sequence[str]) -> list[Path]:
+    """Where the files go; raises when a folder stands in the place of one."""
+    paths = [Path(out_dir) / name for name in names]
+    for path in paths:
+        if path.is_dir():
+            msg = f"{path} is a folder; choose another out_dir, prefix or suffix."
+            raise InputError(msg)
+    return paths
+
+
+def partials(stack: ExitStack, paths: Sequence[Path]) -> list[Path]:
+    """A temporary path for each target; all take their places when ``stack`` ends well, none when it does not."""
+    return [stack.enter_context(replacing(path, force=True)) for path in paths]
+
+
+class InOrder:
+    """Hands pieces to ``writer.append`` by number, whichever thread brings them first."""
+
+    def __init__(self, writer: Any) -> None:
+        self.writer = writer
+        self._lock = Lock()
+        self._waiting: dict[int, Any] = {}
+        self._next = 0
+        self._busy = False
+
+    def put(self, number: int, piece: Any) -> None:
+        """Take piece ``number`` (0, 1, ...) and write what can be written."""
+        with self._lock:
+            self._waiting[number] = piece
+            if self._busy:
+                return
+            self._busy = True
+        while True:
+            with self._lock:
+                if self._next not in self._waiting:
+                    self._busy = False
+                    return
+                ready = self._waiting.pop(self._next)
+                self._next += 1
+            self.writer.append(ready)

@@ -1,0 +1,316 @@
+"""What a track figure shows, computed from the fragments of its window and taken from frames of regions."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gpuatac import slots
+from gpuatac.core import locus
+from gpuatac.core.locus import Window
+from gpuatac.errors import InputError, MissingSlotError
+from gpuatac.io.bed import regions_frame
+from gpuatac.io.gene_models import Locus, annotation_of, locate_gene
+from gpuatac.io.genes import tss_table
+from gpuatac.io.pseudobulk import _grouped
+from gpuatac.pl import _style
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+
+    from gpuatac.core.pseudobulk import FragmentFilter
+    from gpuatac.genome import Genome
+
+UNITS = {
+    "cells": "per 1,000 cells",
+    "reads": "per million fragments",
+    "tss": "per 10,000 fragments at TSSs",
+    None: "",
+}
+FACTORS = {"cells": 1e3, "reads": 1e6, "tss": 1e4}
+_REGION = re.compile(r"^\s*([^:\s]+):([\d,]+)-([\d,]+)\s*$")
+
+
+class Coverage(NamedTuple):
+    """Tracks of one window: ``values`` float64 (n_groups, n_bins), the mean over the bases of each bin."""
+
+    names: list[str]
+    n_cells: np.ndarray
+    edges: np.ndarray  # int64 (n_bins + 1,), bp
+    values: np.ndarray
+    denominators: np.ndarray | None  # int64 (n_groups,): cells or fragments
+
+
+class Bars(NamedTuple):
+    """Regions inside the window: int64 (n,), cut at its ends."""
+
+    start: np.ndarray
+    end: np.ndarray
+
+
+def window_of(
+    genome: Genome,
+    transcripts: pd.DataFrame | None,
+    *,
+    gene: str | None,
+    region: Any,
+    upstream: int,
+    downstream: int,
+) -> tuple[Window, Locus | None]:
+    """The window to draw, and the gene it was asked for."""
+    if (gene is None) == (region is None):
+        found = "neither" if gene is None else f"both ({gene!r} and {region!r})"
+        msg = f"give either gene or region, got {found}; for example gene='CD3D' or region='chr11:118,300,000-118,400,000'."
+        raise InputError(msg)
+    if gene is not None:
+        if transcripts is None:
+            msg = f"gene {gene!r} is looked up in genes=, which is None; pass a Genome with transcripts or a GTF file."
+            raise InputError(msg)
+        place = locate_gene(transcripts, gene, genome)
+        left, right = (upstream, downstream) if place.strand == "+" else (downstream, upstream)
+        size = int(genome.sizes[place.code])
+        start, end = max(place.start - left, 0), min(place.end + right, size)
+        if start >= end:
+            msg = (
+                f"gene {gene!r} at {genome.names[place.code]}:{place.start:,}-{place.end:,} lies beyond the chromosome's "
+                f"{size:,} bp; give the annotation of this genome."
+            )
+            raise InputError(msg)
+        return Window(place.code, start, end), place
+    return _region(genome, region), None
+
+
+def _region(genome: Genome, region: Any) -> Window:
+    if isinstance(region, str):
+        match = _REGION.match(region)
+        if match is None:
+            msg = f"region must look like chr11:118,300,000-118,400,000 or be (chrom, start, end), got {region!r}."
+            raise InputError(msg)
+        chrom, start, end = match[1], int(match[2].replace(",", "")), int(match[3].replace(",", ""))
+    else:
+        try:
+            chrom, start, end = str(region[0]), int(region[1]), int(region[2])
+        except (TypeError, ValueError, IndexError, KeyError):
+            msg = f"region must look like chr11:118,300,000-118,400,000 or be (chrom, start, end), got {region!r}."
+            raise InputError(msg) from None
+    if chrom not in genome.code:
+        msg = f"region lies on {chrom!r}, which genome {genome.name} lacks ({', '.join(genome.names[:4])}, ...); correct it."
+        raise InputError(msg)
+    code = genome.code[chrom]
+    size = int(genome.sizes[code])
+    if not 0 <= start < end <= size:
+        msg = f"region must have 0 <= start < end <= {size:,} (the size of {chrom}), got {start:,}-{end:,}; correct it."
+        raise InputError(msg)
+    return Window(code, start, end)
+
+
+def coverage_of(
+    adata: AnnData,
+    names: list[str],
+    group_of_row: np.ndarray,
+    window: Window,
+    genome: Genome,
+    *,
+    transcripts: pd.DataFrame | None,
+    normalize: str | None,
+    keep: FragmentFilter,
+    strategy: str,
+    bin_size: int | None,
+    smooth_base: int | None,
+) -> Coverage:
+    """The tracks of every group in ``window``, divided as ``normalize`` says."""
+    if normalize == "tss" and transcripts is None:
+        msg = "normalize='tss' counts fragments at transcription start sites and needs genes=; pass a Genome or a GTF file."
+        raise InputError(msg)
+    bk, samples, _ = _grouped(adata, group_of_row)
+    bin_size = locus.nice_bin(window.end - window.start) if bin_size is None else bin_size
+    edges = locus.bin_edges(window.start, window.end, bin_size)
+    pad = max(0, (smooth_base or 0) - bin_size) // 2
+    low = np.maximum(edges[:-1] - pad, 0)
+    high = np.minimum(edges[1:] + pad, genome.sizes[window.code])
+    wide = Window(window.code, int(low[0]), int(high[-1]))
+    fragments = locus.fragments_in(bk, samples, wide, keep)
+    if strategy == "insertion":
+        fragments = locus.insertions(fragments)
+    values = locus.mean_coverage(fragments, len(names), low, high)
+    n_cells = np.bincount(group_of_row[group_of_row >= 0], minlength=len(names))
+    denominators = None
+    if normalize == "cells":
+        denominators = n_cells
+    elif normalize is not None:
+        within = None
+        mito = genome.mito_codes()
+        if normalize == "tss":
+            sites = tss_table(transcripts, genome)
+            within = locus.tss_windows(genome, sites["chrom_code"].to_numpy(), sites["pos"].to_numpy())
+        codes = [c for c in range(len(genome.names)) if c not in mito]
+        denominators = sum(
+            (locus.group_totals(bk, s, len(names), keep, codes=codes, within=within) for s in samples),
+            np.zeros(len(names), np.int64),
+        )
+    if denominators is not None:
+        values = values * (FACTORS[str(normalize)] / np.maximum(denominators, 1))[:, None]
+    return Coverage(names, n_cells, edges, values, denominators)
+
+
+def unit_of(normalize: str | None, strategy: str) -> str:
+    """What the height of a track means."""
+    what = "Fragments" if strategy == "fragment" else "Insertions per bp"
+    return f"{what} {UNITS[normalize]}".strip()
+
+
+def bars_in(frame: pd.DataFrame, genome: Genome, window: Window) -> Bars:
+    """The rows of a frame with columns chrom, start, end that overlap the window, by start."""
+    names = [n for n in pd.unique(frame["chrom"]) if genome.code.get(str(n), -1) == window.code]
+    rows = frame[frame["chrom"].isin(names)]
+    start, end = rows["start"].to_numpy(np.int64), rows["end"].to_numpy(np.int64)
+    here = (start < window.end) & (end > window.start)
+    order = np.argsort(start[here], kind="stable")
+    return Bars(np.maximum(start[here], window.start)[order], np.minimum(end[here], window.end)[order])
+
+
+def peaks_by_group(adata: AnnData, peaks: Any, names: list[str], genome: Genome, window: Window) -> dict[str, Bars]:
+    """Peaks of each group inside the window; empty without peaks."""
+    what = "peaks"
+    if isinstance(peaks, str):
+        if peaks not in adata.uns:
+            if peaks == slots.PEAKS:  # the default: drawn where there are some
+                return {}
+            found = ", ".join(map(repr, adata.uns)) or "nothing"
+            msg = f"adata.uns has no {peaks!r} (it has {found}); call tl.call_peaks first or pass peaks=None."
+            raise MissingSlotError(msg)
+        what, peaks = f"uns[{peaks!r}]", adata.uns[peaks]
+    if peaks is None:
+        return {}
+    if isinstance(peaks, pd.DataFrame):
+        if "group" not in peaks.columns:
+            msg = f"{what} has no column 'group'; pass peaks that belong to no group as consensus=."
+            raise InputError(msg)
+        tables = {str(g): rows for g, rows in peaks.groupby("group", observed=True)}
+    else:
+        tables = {str(g): regions_frame(rows) for g, rows in dict(peaks).items()}
+    bars = {name: bars_in(tables[name], genome, window) for name in names if name in tables}
+    if not bars and tables:
+        msg = (
+            f"{what} holds peaks of {', '.join(list(tables)[:4])}, none of the groups drawn ({', '.join(names[:4])}); "
+            "group by the column the peaks were called by, or pass peaks=None."
+        )
+        raise InputError(msg)
+    return bars
+
+
+def consensus_bars(consensus: Any, genome: Genome, window: Window) -> Bars | None:
+    """Regions inside the window of a frame (also one whose index names regions, as tl.merge_peaks gives), BED or names."""
+    if consensus is None:
+        return None
+    if isinstance(consensus, pd.DataFrame) and not {"chrom", "start", "end"} <= set(consensus.columns):
+        lower = {str(c).lower() for c in consensus.columns}
+        if "peaks" in lower:
+            consensus = list(consensus[next(c for c in consensus.columns if str(c).lower() == "peaks")])
+        elif not lower & {"start", "chromstart"}:
+            consensus = list(consensus.index)
+    if isinstance(consensus, pd.DataFrame) and consensus.empty:
+        return Bars(np.empty(0, np.int64), np.empty(0, np.int64))
+    return bars_in(regions_frame(consensus), genome, window)
+
+
+class Band(NamedTuple):
+    """One band of the chromosome: int bp, and the stain UCSC gives it (gneg, gpos25, ..., acen, gvar, stalk)."""
+
+    start: int
+    end: int
+    name: str
+    stain: str
+
+
+def bands_of(cytobands: Any, genome: Genome, code: int) -> list[Band]:
+    """The bands of a chromosome in UCSC's cytoBand file (chrom, start, end, name, stain; no header) or a frame like it."""
+    if cytobands is None:
+        return []
+    if not isinstance(cytobands, pd.DataFrame):
+        path = _existing(cytobands)
+        try:
+            cytobands = pd.read_csv(path, sep="\t", header=None, comment="#", dtype={0: str, 3: str, 4: str})
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            msg = f"{path} is no cytoBand table ({error}); give UCSC's cytoBand.txt."
+            raise InputError(msg) from error
+    if cytobands.shape[1] < 5:
+        msg = f"cytobands must have the columns chrom, start, end, name, stain; got {cytobands.shape[1]} columns."
+        raise InputError(msg)
+    table = cytobands.iloc[:, :5].set_axis(["chrom", "start", "end", "name", "stain"], axis=1)
+    names = [n for n in pd.unique(table["chrom"]) if genome.code.get(str(n), -1) == code]
+    rows = table[table["chrom"].isin(names)].fillna({"name": "", "stain": "gneg"})
+    if len(rows) and int(rows["end"].max()) > genome.sizes[code]:
+        msg = (
+            f"cytobands reach {int(rows['end'].max()):,} on {genome.names[code]} of {int(genome.sizes[code]):,} bp; "
+            f"give the bands of {genome.name}."
+        )
+        raise InputError(msg)
+    return [Band(int(r.start), int(r.end), str(r.name), str(r.stain)) for r in rows.itertuples(index=False, name="Row")]
+
+
+def _existing(path: Any) -> Any:
+    from pathlib import Path
+
+    from gpuatac import check
+
+    check.existing_file(Path(path), "cytoBand file")
+    return Path(path)
+
+
+def links_in(links: Any, genome: Genome, window: Window) -> pd.DataFrame | None:
+    """Rows of ``links`` with both ends in the window: start, end (bp) and score (NaN where there is none)."""
+    if links is None:
+        return None
+    missing = [c for c in ("start", "end") if c not in links.columns]
+    if missing:
+        msg = f"links has no column {' or '.join(map(repr, missing))}; it needs start and end (bp), and may have chrom and score."
+        raise InputError(msg)
+    rows = links
+    if "chrom" in links.columns:
+        rows = rows[[genome.code.get(str(c), -1) == window.code for c in links["chrom"]]]
+    low, high = rows[["start", "end"]].min(axis=1), rows[["start", "end"]].max(axis=1)
+    inside = (low >= window.start) & (high < window.end)
+    score = rows["score"].astype(np.float64) if "score" in rows.columns else pd.Series(np.nan, index=rows.index)
+    return pd.DataFrame({"start": low[inside], "end": high[inside], "score": score[inside]}).reset_index(drop=True)
+
+
+def colors_by_group(adata: AnnData, groupby: Any, names: list[str], colors: Any) -> list[str]:
+    """The colour of each group: as given by name or in order, else uns[groupby + "_colors"], else the palette."""
+    if colors is not None and hasattr(colors, "keys"):
+        given: Mapping[str, str] = {str(k): v for k, v in colors.items()}
+        missing = [n for n in names if n not in given]
+        if missing:
+            msg = f"colors lacks {', '.join(map(repr, missing[:4]))}; give a colour for each group drawn."
+            raise InputError(msg)
+        return [given[n] for n in names]
+    if colors is not None:
+        listed: Sequence[str] = [colors] * len(names) if isinstance(colors, str) else list(colors)
+        if len(listed) < len(names):
+            msg = f"colors has {len(listed)} entries for {len(names)} groups; give one for each group."
+            raise InputError(msg)
+        return list(listed[: len(names)])
+    if groupby is None:
+        return _style.colors_of(1)
+    every = names
+    if isinstance(groupby, str):
+        labels = adata.obs[groupby]
+        if isinstance(labels.dtype, pd.CategoricalDtype):
+            every = [str(c) for c in labels.cat.categories]
+        else:
+            every = slots.groups_of(adata, groupby)[0]
+        stored = adata.uns.get(f"{groupby}_colors")
+        if stored is not None and len(stored) >= len(every):
+            return [str(stored[every.index(n)]) for n in names]
+    palette = _style.colors_of(len(every))
+    return [palette[every.index(n)] for n in names]
+
+
+def annotation(genes: Any) -> pd.DataFrame | None:
+    """The transcripts of ``genes``, None without."""
+    return None if genes is None else annotation_of(genes)

@@ -1,0 +1,302 @@
+"""Peaks of each group of cells."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from gpuatac import check, slots
+from gpuatac.core import peaks as core
+from gpuatac.core.counts import merge_intervals
+from gpuatac.core.pseudobulk import FragmentFilter
+from gpuatac.core.regions import coordinates
+from gpuatac.errors import InputError
+from gpuatac.io.attach import genome_of
+from gpuatac.io.bed import regions_frame
+from gpuatac.io.pseudobulk import Pseudobulks
+from gpuatac.provenance import records
+from gpuatac.tl._peak_tables import intervals_overlap, peak_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+
+    from gpuatac.genome import Genome
+
+logger = logging.getLogger(__name__)
+#: Effective genome sizes by MACS's short names.
+LEAST_P = 1e-300
+GENOME_SIZES = {"hs": 2_913_022_398, "mm": 2_652_783_500, "ce": 100_286_401, "dm": 142_573_017}
+
+
+@records("tl.call_peaks")
+def call_peaks(
+    adata: AnnData,
+    groupby: str | Sequence[str] | None = None,
+    *,
+    qvalue: float = 0.05,
+    pvalue: float | None = None,
+    call_summits: bool = True,
+    call_broad_peaks: bool = False,
+    broad_cutoff: float = 0.1,
+    replicate: str | Sequence[str] | None = None,
+    replicate_qvalue: float | None = None,
+    min_frag_size: int | None = None,
+    max_frag_size: int | None = None,
+    selections: Collection[str] | None = None,
+    min_cells: int = 1,
+    nolambda: bool = False,
+    shift: int = -100,
+    extsize: int = 200,
+    min_len: int | None = None,
+    max_gap: int | None = None,
+    counting_strategy: Literal["insertion", "fragment"] = "insertion",
+    use_counts: bool = False,
+    genome_size: float | Literal["hs", "mm", "ce", "dm"] | None = None,
+    blacklist: Any = None,
+    exclude_chroms: Collection[str] | None = None,
+    key_added: str = slots.PEAKS,
+    inplace: bool = True,
+) -> dict[str, pd.DataFrame] | None:
+    """Call peaks in each group of cells, all groups in one batch: MACS3's numbers without MACS3.
+
+    Reads   fragments; obs[groupby].
+    Writes  uns[key_added]: one frame, rows by group, chromosome (byte order), position and summit: group (categorical), chrom
+            (categorical), start, end (int32, 0-based half-open), name, score (min(10 x -log10 q, 1000)), strand ("."),
+            signal_value (fold change at the summit), p_value, q_value (-log10, float64), peak (int32: summit - start; it may be
+            as low as -10; -1 for broad regions). ``peaks_by_group`` gives it group by group.
+
+    A peak is where many cuts lie close together: each cut is widened to ``extsize`` bp, and the pileup is compared with a
+    Poisson rate, the higher of the genome's and that of the 10 kb around. Rows equal those of ``macs3 callpeak`` 3.0.4 without a
+    control and with all duplicates kept: ``-f BED --nomodel --shift -100 --extsize 200 --call-summits --max-gap 30 --min-length
+    200`` as SnapATAC2's ``tl.macs3`` runs it; ``-f BEDPE`` with ``counting_strategy="fragment"``; ``-f FRAG`` with
+    ``use_counts=True`` as well.
+
+    Parameters
+    ----------
+    adata
+        Cells with fragments.
+    groupby
+        A column of obs, or a label for each cell; None: all cells as one group, named "all".
+    qvalue
+        Highest q-value (Benjamini-Hochberg over all bases), in (0, 1).
+    pvalue
+        Highest p-value instead of ``qvalue``, in (0, 1).
+    call_summits
+        Split a region into subpeaks, one row each, that share start and end.
+    call_broad_peaks, broad_cutoff
+        Broad regions: stretches at ``qvalue`` (or ``pvalue``) linked by weaker ones at ``broad_cutoff`` over gaps 4 times as wide.
+        The strong stretches are in two more columns, block_sizes and block_starts, as in the gappedPeak format.
+    replicate, replicate_qvalue
+        A column of obs, or a label for each cell: peaks of a group are kept if they overlap a peak of each of its replicates,
+        called at ``replicate_qvalue`` (default ``qvalue``).
+    min_frag_size, max_frag_size
+        Use fragments of these lengths only, in bp, both inclusive (180 takes the nucleosome-free ones).
+    selections
+        Groups to call; the others are left out.
+    min_cells
+        Groups of fewer cells have no peaks called; a warning names them.
+    nolambda
+        Use the genome's rate alone.
+    shift, extsize
+        How each cut is moved (in the direction of its strand) and widened, in bp. Not used for whole fragments.
+    min_len, max_gap
+        Shortest peak, and widest gap bridged, in bp. By default ``extsize`` and 30; for fragments both are their mean length.
+    counting_strategy
+        "insertion" piles up both cuts of each fragment, "fragment" the whole fragment.
+    use_counts
+        Count a fragment as often as it was copied (column 5 of the file).
+    genome_size
+        Effective genome size in bp, or MACS's "hs", "mm", "ce", "dm"; by default the sum of all chromosomes, as SnapATAC2.
+    blacklist
+        BED file or regions; peaks that overlap one are dropped after calling.
+    exclude_chroms
+        Chromosomes left out, such as "chrM"; by default none is.
+    key_added
+        Where in uns the frame goes.
+    inplace
+        False returns {group: frame} and writes nothing.
+
+    Raises
+    ------
+    InputError
+        For values out of range, unknown groups or chromosomes.
+
+    Cost: two passes over the fragments, about 0.15 s of a CPU core for each million cuts.
+
+    Examples
+    --------
+    >>> import gpuatac as ga
+    >>> ga.tl.call_peaks(adata, groupby="leiden", max_frag_size=180)  # doctest: +SKIP
+    """
+    check.one_of("counting_strategy", counting_strategy, ("insertion", "fragment"))
+    model = _model(
+        qvalue=qvalue,
+        pvalue=pvalue,
+        whole=counting_strategy == "fragment",
+        copies=use_counts,
+        shift=shift,
+        extsize=extsize,
+        min_length=min_len,
+        max_gap=max_gap,
+        nolambda=nolambda,
+        call_summits=call_summits,
+        broad=call_broad_peaks,
+        broad_cutoff=broad_cutoff,
+    )
+    min_cells = check.integer("min_cells", min_cells, 0)
+    genome = genome_of(adata)
+    size = _genome_size(genome_size, genome)
+    keep = FragmentFilter(*_window(min_frag_size, max_frag_size))
+    codes = _codes(exclude_chroms, genome)
+    banned = None if blacklist is None else _merged(blacklist, genome)
+    names, group = slots.groups_of(adata, groupby, selections)
+    small = np.bincount(group[group >= 0], minlength=len(names)) < min_cells
+    if small.any():
+        which = ", ".join(name for name, few in zip(names, small, strict=True) if few)
+        logger.warning("tl.call_peaks: fewer than %d cells in %s; no peaks are called there", min_cells, which)
+        group = np.where((group >= 0) & small[group], np.int32(-1), group)
+    called = _call(adata, group, len(names), model, size, keep=keep, codes=codes)
+    reproducible: list[list[core.CalledPeaks]] = [[] for _ in names]
+    if replicate is not None:
+        if replicate_qvalue is not None:
+            model = _model(**{**model.__dict__, "qvalue": replicate_qvalue, "pvalue": None})
+        reproducible = _replicates(adata, group, len(names), replicate, model, size, keep=keep, codes=codes)
+    frames = {}
+    for g, name in enumerate(names):
+        peaks, blocks = called[0][g], called[1][g]
+        frame = peak_frame(peaks, blocks, [genome.names[c] for c in codes], name=name, by_p=pvalue is not None)
+        at = np.asarray(codes, np.int32)[peaks.chrom]
+        kept = np.ones(len(frame), bool)
+        for other in reproducible[g]:
+            other_chrom = np.asarray(codes, np.int32)[other.chrom]
+            kept &= intervals_overlap(at, peaks.start, peaks.end, merge_intervals(other_chrom, other.start, other.end))
+        if banned is not None:
+            kept &= ~intervals_overlap(at, peaks.start, peaks.end, banned)
+        frames[name] = frame[kept].reset_index(drop=True) if not kept.all() else frame
+    logger.info("tl.call_peaks: %s", ", ".join(f"{name} {len(frame):,}" for name, frame in frames.items()))
+    if not inplace:
+        return frames
+    adata.uns[key_added] = _one_frame(frames)
+    return None
+
+
+def peaks_by_group(adata: AnnData, key: str = slots.PEAKS) -> dict[str, pd.DataFrame]:
+    """The peaks of each group, as ``call_peaks`` stored them: {group: frame without the group column}.
+
+    Examples
+    --------
+    >>> import gpuatac as ga
+    >>> ga.tl.peaks_by_group(adata)["0"]  # doctest: +SKIP
+    """
+    frame = slots.uns_of(adata, key, writer="tl.call_peaks")
+    if not isinstance(frame, pd.DataFrame) or "group" not in frame:
+        msg = f"adata.uns[{key!r}] is no table of peaks with a group column; call tl.call_peaks first."
+        raise InputError(msg)
+    names = list(frame["group"].cat.categories)
+    return {str(n): frame[frame["group"] == n].drop(columns="group").reset_index(drop=True) for n in names}
+
+
+def _model(**values: Any) -> core.PeakModel:
+    """The checked parameters of a call."""
+    for name in ("qvalue", "broad_cutoff", "pvalue"):
+        if values[name] is not None:
+            check.between(name, values[name], LEAST_P, 1.0)
+            values[name] = float(values[name])
+    strong = values["qvalue"] if values["pvalue"] is None else values["pvalue"]
+    if values["broad"] and strong > values["broad_cutoff"]:
+        msg = f"broad_cutoff ({values['broad_cutoff']}) must not be stricter than the cutoff of strong peaks ({strong}); raise it."
+        raise InputError(msg)
+    values["extsize"] = check.integer("extsize", values["extsize"], 1, 1_000_000)
+    values["shift"] = check.integer("shift", values["shift"], -1_000_000, 1_000_000)
+    for name in ("min_length", "max_gap"):
+        if values[name] is not None:
+            values[name] = check.integer({"min_length": "min_len"}.get(name, name), values[name], 0, 100_000_000)
+    return core.PeakModel(**values)
+
+
+def _window(low: int | None, high: int | None) -> tuple[int | None, int | None]:
+    low = None if low is None else check.integer("min_frag_size", low, 0)
+    high = None if high is None else check.integer("max_frag_size", high, max(low or 0, 1))
+    return low, high
+
+
+def _genome_size(given: float | str | None, genome: Genome) -> float:
+    if given is None:
+        return float(genome.sizes.sum())
+    if isinstance(given, str):
+        check.one_of("genome_size", given, tuple(GENOME_SIZES))
+        return float(GENOME_SIZES[given])
+    check.between("genome_size", given, 1.0, 1e15)
+    return float(given)
+
+
+def _codes(excluded: Collection[str] | None, genome: Genome) -> list[int]:
+    names = [excluded] if isinstance(excluded, str) else list(excluded or ())
+    unknown = [name for name in names if name not in genome.code]
+    if unknown:
+        msg = f"exclude_chroms names {', '.join(map(repr, unknown))}, which genome {genome.name} lacks."
+        raise InputError(msg)
+    left_out = {genome.code[name] for name in names}
+    return [code for code in range(len(genome.names)) if code not in left_out]
+
+
+def _merged(regions: str | Path | Any, genome: Genome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    at = coordinates(regions_frame(regions), genome, what="blacklisted regions")
+    return merge_intervals(at.chrom, at.start, at.end)
+
+
+def _call(
+    adata: AnnData,
+    group: np.ndarray,
+    n_groups: int,
+    model: core.PeakModel,
+    genome_size: float,
+    *,
+    keep: FragmentFilter,
+    codes: list[int],
+) -> tuple[list[core.CalledPeaks], list[core.Blocks | None]]:
+    """Peaks of each group; their chromosome numbers count ``codes``."""
+    with Pseudobulks(adata, group, n_groups, keep=keep, weighted=model.copies, codes=codes) as bulk:
+        rows = np.maximum(bulk.totals.rows, 1)
+        peaks, blocks = core.call_peaks(
+            bulk.bk, bulk.sources, bulk.totals, model, genome_size=genome_size, mean_length=bulk.totals.bases / rows
+        )
+        at = np.searchsorted(codes, bulk.codes).astype(np.int32)
+        return [p._replace(chrom=at[p.chrom] if at.size else p.chrom) for p in peaks], blocks
+
+
+def _replicates(
+    adata: AnnData,
+    group: np.ndarray,
+    n_groups: int,
+    replicate: str | Sequence[str],
+    model: core.PeakModel,
+    genome_size: float,
+    *,
+    keep: FragmentFilter,
+    codes: list[int],
+) -> list[list[core.CalledPeaks]]:
+    """For each group the peaks of each replicate it has cells of."""
+    names, copy = slots.groups_of(adata, replicate)
+    both = np.where((group >= 0) & (copy >= 0), group.astype(np.int64) * len(names) + copy, -1)
+    used = np.unique(both[both >= 0])
+    number = np.where(both >= 0, np.searchsorted(used, both), -1).astype(np.int32)
+    peaks, _ = _call(adata, number, used.size, model, genome_size, keep=keep, codes=codes)
+    out: list[list[core.CalledPeaks]] = [[] for _ in range(n_groups)]
+    for k, pair in enumerate(used.tolist()):
+        out[pair // len(names)].append(peaks[k])
+    return out
+
+
+def _one_frame(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    sizes = [len(frame) for frame in frames.values()]
+    group = pd.Categorical.from_codes(np.repeat(np.arange(len(sizes)), sizes), list(frames))
+    whole = pd.concat(list(frames.values()), ignore_index=True)
+    whole.insert(0, "group", group)
+    return whole
