@@ -193,7 +193,7 @@ def test_import_loads_numpy_and_nothing_else_and_takes_less_than_a_second():
 
 PUBLIC = ("gpuatac", "gpuatac.pp", "gpuatac.tl", "gpuatac.metrics", "gpuatac.pl", "gpuatac.io")
 #: adata, which of its samples, what it becomes: three values without which the call says nothing.
-THREE_POSITIONAL: set[str] = set()
+THREE_POSITIONAL: set[str] = {"regions"}
 
 
 def public_functions() -> list[pytest.param]:

@@ -1,6 +1,7 @@
-"""Export: coverage tracks and fragments of groups of cells."""
+"""Export: coverage tracks, fragments and peaks of groups of cells."""
 
 from gpuatac.ex._coverage import export_coverage
 from gpuatac.ex._fragments import export_fragments
+from gpuatac.ex._peaks import export_peaks
 
-__all__ = ["export_coverage", "export_fragments"]
+__all__ = ["export_coverage", "export_fragments", "export_peaks"]

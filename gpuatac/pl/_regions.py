@@ -136,8 +136,8 @@ def heat_map(
         msg = "peaks names no region; pass what tl.marker_regions returns (a larger pvalue gives more), or a list of names."
         raise InputError(msg)
     listed = [r for b in blocks for r in wanted[b]]
-    at = _columns(adata, listed)
     x = _matrix(adata)
+    at = _columns(adata, listed)
     sums, _ = groups.group_sums(backend_of(x), x, codes, len(names))
     values = np.log2(1 + groups.rates(sums, "RPKM", None)[:, at] / (_lengths(adata, at) / 1000.0)).T
     if zscore:

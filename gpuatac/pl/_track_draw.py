@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.collections import PatchCollection, PathCollection
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.patches import Polygon, Rectangle, StepPatch
 from matplotlib.path import Path as Outline
 
 from gpuatac.errors import InputError
@@ -256,7 +256,9 @@ def _tracks(page: _Page, scene: Scene, names: Sequence[str], *, track: float, st
         values = coverage.values[g]
         high = top if scene.shared_scale else rounded_up(float(values.max(initial=0)))
         ax.set(xlim=(window.start, window.end), ylim=(0, high))
-        area = ax.stairs(values, coverage.edges, fill=True, color=scene.colors[g], linewidth=0)
+        # as ax.stairs, which looks at every corner for limits that are known already
+        area = StepPatch(values, coverage.edges, facecolor=scene.colors[g], linewidth=0)
+        ax.add_artist(area)
         area.set_gid("coverage")
         ax.spines["bottom"].set(visible=True, linewidth=0.4, color=_style.GREY)
         _row_name(ax, name, size=size)

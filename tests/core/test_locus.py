@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -49,10 +51,12 @@ def base_by_base(fragments, group, window, n_groups, keep=lambda length: True):
 
 def binned(depth, edges):
     edges = edges - edges[0]
-    return np.stack([depth[:, a:b].mean(axis=1) for a, b in zip(edges[:-1], edges[1:], strict=True)], axis=1)
+    return np.stack([depth[:, a:b].mean(axis=1) for a, b in itertools.pairwise(edges)], axis=1)
 
 
-@pytest.mark.parametrize("window", [Window(0, 1200, 1900), Window(1, 0, 3000), Window(0, 4990, 5000), Window(1, 77, 78)])
+@pytest.mark.parametrize(
+    "window", [Window(0, 1200, 1900), Window(1, 0, 3000), Window(0, 4990, 5000), Window(1, 77, 78)]
+)
 @pytest.mark.parametrize("bounds", [(None, None), (50, 300), (None, 120), (400, None)])
 def test_coverage_of_a_window_equals_counting_base_by_base(bk, window, bounds):
     rng = np.random.default_rng(window.end)
@@ -145,7 +149,8 @@ def test_group_totals_count_the_fragments_that_pass_and_those_at_tss(bk, bounds)
 
 
 @pytest.mark.parametrize(
-    ("length", "expected"), [(1, 1), (1500, 1), (1501, 2), (7500, 5), (7501, 10), (2_000_000, 2000), (250_000_000, 200_000)]
+    ("length", "expected"),
+    [(1, 1), (1500, 1), (1501, 2), (7500, 5), (7501, 10), (2_000_000, 2000), (250_000_000, 200_000)],
 )
 def test_bins_are_of_1_2_5_sizes_and_at_most_1500(length, expected):
     assert locus.nice_bin(length) == expected

@@ -45,7 +45,9 @@ BED12 = "chr1\t100\t400\tt1\t0\t+\t120\t150\t0\t2\t50,100,\t0,200,\n"
 OF_T1 = [("t1", 100, 150, False), ("t1", 120, 150, True), ("t1", 300, 400, False)]
 
 
-@pytest.mark.parametrize("text", [GTF, GFF3, PRED, "7\t" + PRED, BED12], ids=["gtf", "gff3", "pred", "refGene", "bed12"])
+@pytest.mark.parametrize(
+    "text", [GTF, GFF3, PRED, "7\t" + PRED, BED12], ids=["gtf", "gff3", "pred", "refGene", "bed12"]
+)
 def test_exons_and_coding_parts_are_0_based_and_bear_the_name_of_their_transcript(tmp_path, text):
     path = tmp_path / "a"
     path.write_text(text)

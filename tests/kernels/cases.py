@@ -431,6 +431,7 @@ CASES = [
     *linalg_cases(),
     *graph_cases(),
     *(Case(*case) for case in pileup_cases.pileup_cases()),
+    *(Case(*case) for case in pileup_cases.window_cases()),
     *(Case(*case) for case in pileup_cases.peak_cases()),
     *(Case(*case) for case in pileup_cases.poisson_cases()),
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuatac.backend.pileup_protocol import Cutoffs, Geometry, GroupEnds
+from gpuatac.backend.pileup_protocol import Cutoffs, Geometry, GroupEnds, Runs
 
 from . import pileup_oracle as oracle
 
@@ -85,6 +85,20 @@ def pileup_cases():
                 yield "coverage", f"{label}, {bin_size} bp", columns, {"n_groups": n_groups, "bin_size": bin_size}
 
 
+def window_cases():
+    rng = np.random.default_rng(9)
+    edges = np.sort(rng.choice(400, 60, replace=False)).tolist()
+    many = [(a, b, int(v)) for a, b, v in zip(edges[::2], edges[1::2], rng.integers(1, 9, 30), strict=True)]
+    touching = [(0, 3, 2), (3, 4, 5), (4, 9, 2), (11, 12, 1)]
+    for name, runs in (("none", [[], []]), ("no group", []), ("two groups", [touching, [], many]), ("one", [many])):
+        for left, right in ((0, 0), (1, 1), (4, 5), (60, 59)):
+            for begin, stop in ((0, 420), (100, 101), (3, 12), (395, 460), (50, 50), (500, 520)):
+                keywords = {"left": left, "right": right, "begin": begin, "stop": stop}
+                yield "window_sums", f"{name}, {left} and {right} bp, {begin} to {stop}", (runs,), keywords
+    large = [[(0, 100_000, 1_000_000)]]
+    yield "window_sums", "large", (large,), {"left": 9_999, "right": 0, "begin": 0, "stop": 1}
+
+
 def peak_cases():
     """(verb, name, arguments, keywords); ``arguments`` are the fragments of some chromosomes."""
     for label, (columns, n_groups) in FRAGMENTS.items():
@@ -94,7 +108,9 @@ def peak_cases():
             yield "segment_lengths", name, (columns,), keywords
             yield "above", name, (columns,), {**keywords, "slope": 0.01}
             rules = {"max_gap": 30, "min_length": 60, "subpeaks": True}
-            if geometry.clip or (columns[0] > 0).all():  # a fragment at 0 is open below 0, where MACS3's signal has no place
+            if (
+                geometry.clip or (columns[0] > 0).all()
+            ):  # a fragment at 0 is open below 0, where MACS3's signal has no place
                 yield "summits", name, (columns,), {**keywords, "slope": 0.005, **rules}
     three = (clustered(3, 120, 3), clustered(4, 0, 3), clustered(5, 200, 3))
     for where in ("as MACS", "whole", "no background"):
@@ -105,6 +121,10 @@ def peak_cases():
     for where, geometry in GEOMETRIES.items():
         yield "segment_lengths", f"counts up to 2^31, {where}", (columns,), {"n_groups": 1, "geometry": geometry}
     yield "segment_lengths", "no chromosome", (), {"n_groups": 0, "geometry": Geometry()}
+    keywords = {"n_groups": 3, "geometry": GEOMETRIES["whole"], "slope": 0.0, "holes": True}
+    yield "above", "random, with holes", three, keywords
+    rules = {"max_gap": 5, "min_length": 30, "subpeaks": False}
+    yield "summits", "random, with holes", three, {**keywords, **rules}
     dense = (clustered(6, 900, 2), clustered(7, 700, 2, size=2_000))
     for min_length in (1, 20, 150, 200, 333):
         for max_gap in (0, 30):
@@ -182,6 +202,19 @@ def run_coverage(bk: Any, case: Any) -> None:
     check_columns(bk, found, [row for runs in expected for row in runs], ("start", "end", "value"))
 
 
+def run_window_sums(bk: Any, case: Any) -> None:
+    (groups,) = case.arguments
+    rows = np.array([row for runs in groups for row in runs], np.int32).reshape(-1, 3)
+    ptr = np.cumsum([0, *map(len, groups)], dtype=np.int64)
+    runs = Runs(ptr, *(bk.asarray(np.ascontiguousarray(column)) for column in rows.T))
+    found = bk.pileup.window_sums(runs, **case.keywords)
+    expected = oracle.window_sums(groups, **case.keywords)
+    check_ptr(found, expected)
+    check_columns(bk, found, [row[:2] for runs in expected for row in runs], ("start", "end"))
+    assert bk.to_host(found.value).dtype == np.int64
+    assert bk.to_host(found.value).tolist() == [row[2] for runs in expected for row in runs]
+
+
 def run_peaks(bk: Any, case: Any) -> None:
     keywords = dict(case.keywords)
     n_groups, geometry = keywords.pop("n_groups"), keywords.pop("geometry")
@@ -199,10 +232,16 @@ def run_peaks(bk: Any, case: Any) -> None:
     least = least_of(plain, geometry, n_groups, keywords.pop("slope"))
     table = np.concatenate([np.empty(0, np.int32), *least])
     cutoffs = Cutoffs(np.cumsum([0, *(part.size for part in least)], dtype=np.int64), table)
+    holes: list[set] = []
+    if keywords.pop("holes", False):  # every fifth pair of the first and the last group
+        pairs = oracle.segment_lengths(plain, geometry, n_groups)
+        holes = [set(list(pairs[g])[::5] if g != 1 else ()) for g in range(n_groups)]
+        codes = tuple(np.array(sorted(n << 32 | t for n, t in own), np.int64) for own in holes)
+        cutoffs = cutoffs._replace(holes=codes)
     found = getattr(bk.peaks, case.verb)(sources, geometry, cutoffs, **keywords)
     assert len(found) == len(plain)
     for here, ends in zip(found, plain, strict=True):
-        rows = getattr(oracle, case.verb)(ends, geometry, least, **keywords)
+        rows = getattr(oracle, case.verb)(ends, geometry, least, holes, **keywords)
         if case.verb == "above":
             rows = [(g, *row) for g, part in enumerate(rows) for row in part]
         else:
@@ -220,6 +259,7 @@ def run_poisson_scores(bk: Any, case: Any) -> None:
 RUNNERS = {
     "group_ends": run_group_ends,
     "coverage": run_coverage,
+    "window_sums": run_window_sums,
     "segment_lengths": run_peaks,
     "above": run_peaks,
     "summits": run_peaks,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 
@@ -48,6 +49,22 @@ def coverage(ends, *, bin_size, size):
             else:
                 runs.append([low, high, int(depth[i])])
         out.append(runs)
+    return out
+
+
+def window_sums(runs, *, left, right, begin, stop):
+    """For each group (start, end, sum), from the value of every base."""
+    out = []
+    for rows in runs:
+        value = Counter({p: v for a, b, v in rows for p in range(a, b)})
+        sums: list[list[int]] = []
+        for i in range(begin, stop):
+            total = sum(value[p] for p in range(i - right, i + left + 1))
+            if sums and sums[-1][2] == total:
+                sums[-1][1] = i + 1
+            else:
+                sums.append([i, i + 1, total])
+        out.append([row for row in sums if row[2]])
     return out
 
 
@@ -107,11 +124,13 @@ def segment_lengths(chromosomes, geometry, n_groups):
     return [{pair: length for pair, length in sorted(counts.items()) if length} for counts in out]
 
 
-def above(ends, geometry, least):
-    """For each group the segments with t >= least[group][n]."""
-    return [
-        [row for row in found if row[2] >= least[g][row[3]]] for g, found in enumerate(segments(ends, geometry))
-    ]
+def above(ends, geometry, least, holes=()):
+    """For each group the segments with t >= least[group][n] but those whose (n, t) is a hole."""
+    out = []
+    for g, found in enumerate(segments(ends, geometry)):
+        none = holes[g] if holes else set()
+        out.append([row for row in found if row[2] >= least[g][row[3]] and (row[3], row[2]) not in none])
+    return out
 
 
 def poisson_score(t: int, rate: float) -> np.float32:
@@ -135,10 +154,10 @@ def poisson_scores(t, rate):
     return np.array([poisson_score(k, r) for k, r in zip(t.tolist(), rate.tolist(), strict=True)], np.float32)
 
 
-def summits(ends, geometry, least, *, max_gap, min_length, subpeaks):
+def summits(ends, geometry, least, holes=(), *, max_gap, min_length, subpeaks):
     """(group, start, end, summit, t, n, number) of every summit."""
     out = []
-    for g, found in enumerate(above(ends, geometry, least)):
+    for g, found in enumerate(above(ends, geometry, least, holes)):
         regions: list[list] = []
         for segment in found:
             if regions and segment[0] - regions[-1][-1][1] <= max_gap:
@@ -191,7 +210,7 @@ def standing_out(signal, turns):
     if len(turns) < 2:
         return turns
     heights = np.array(signal, np.float32)
-    valleys = [a + int(np.argmin(heights[a:b])) for a, b in zip(turns[:-1], turns[1:], strict=True)]
+    valleys = [a + int(np.argmin(heights[a:b])) for a, b in pairwise(turns)]
     edges = [0, *valleys, len(signal)]
     kept = []
     for i, turn in enumerate(turns):

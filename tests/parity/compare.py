@@ -104,7 +104,46 @@ def compare_case(folder: Path, table: Table) -> None:
     compare_qc(tag, folder, peer, adata, genome, table)
     compare_coverage(tag, folder, adata, table)
     compare_counts(tag, folder, peer, adata, genome, table)
+    compare_differential(tag, folder, peer, adata, table)
     compare_embedding(tag, case, peer, adata, table)
+
+
+def compare_differential(tag, folder, peer, adata, table) -> None:
+    """Merged peaks, counts by fragment length, sums, markers and tests of the peer's clusters."""
+    sizes = {c: int(n) for c, n in inputs.read_rows(folder / "chrom.sizes")}
+    groups = {}
+    for name, columns in inputs.group_peaks(sizes, n_groups=12, n=700, seed=8).items():
+        groups[name] = pd.DataFrame(dict(zip(("chrom", "start", "end", "peak", "p_value"), columns, strict=True)))
+    merged = ga.tl.merge_peaks(groups, sizes)
+    table.exact(f"{tag}: merged peaks and their order", peer["merged"], merged["Peaks"].to_numpy().astype(str))
+    theirs = np.array([peer[f"merged/{name}"] for name in groups])
+    table.exact(f"{tag}: groups of merged peaks", theirs, merged[list(groups)].to_numpy().T)
+    regions = [f"{c}:{s}-{e}" for c, s, e in inputs.read_rows(folder / "regions.bed")]
+    for low, high in ((100, None), (None, 200), (147, 294)):
+        ours = ga.pp.make_peak_matrix(adata, regions, min_frag_size=low, max_frag_size=high)
+        name = f"peaks {low}-{high}"
+        table.exact(f"{tag}: {name} bp", peer_matrix(peer, name), our_matrix(ours.X))
+    peaks = ga.pp.make_peak_matrix(adata, list(dict.fromkeys(regions)))
+    label = peer["label"]
+    for normalize in (None, "RPM", "RPKM"):
+        sums = ga.tl.aggregate(peaks, label, normalize=normalize)
+        table.close(f"{tag}: sums by cluster, {normalize}", peer[f"aggregate {normalize}"], sums.X, 1e-12)
+    table.exact(f"{tag}: order of the clusters", peer["aggregate/groups"], sums.obs_names.to_numpy().astype(str))
+    markers = ga.tl.marker_regions(peaks, label, pvalue=0.15)
+    table.exact(f"{tag}: clusters with markers", peer["markers/groups"], np.array(list(markers), str))
+    for name, features in markers.items():
+        table.exact(f"{tag}: markers of {name}", peer[f"markers/{name}"], features.to_numpy().astype(str))
+    tested = ga.tl.diff_test(
+        peaks, label == label[0], cell_group2=label != label[0], features=peer["test/features"]
+    ).set_index("feature name")
+    table.exact(f"{tag}: tested features", np.sort(peer["test/name"]), np.sort(tested.index.to_numpy().astype(str)))
+    tested = tested.loc[peer["test/name"]]
+    fold = "log2(fold_change)"
+    table.close(f"{tag}: fold changes", peer[f"test/{fold}"], tested[fold], 1e-12)
+    for part in ("p-value", "adjusted p-value"):  # the peer's solver stops at a gradient of 1e-4
+        gap = np.abs(np.log10(peer[f"test/{part}"]) - np.log10(tested[part].to_numpy()))
+        rule = f"median {np.median(gap):.0e}, worst {gap.max():.3f} in log10, allowed 0.05"
+        table.row(f"{tag}: {part}", peer[f"test/{part}"], tested[part], same=gap.max() <= 0.05, rule=rule)
 
 
 def compare_qc(tag, folder, peer, adata, genome, table) -> None:

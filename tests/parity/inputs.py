@@ -124,6 +124,31 @@ def regions_near(rows: list, sizes: dict, *, n: int, seed: int) -> list:
     return regions + regions[:2]
 
 
+def group_peaks(sizes: dict, *, n_groups: int, n: int, seed: int) -> dict:
+    """Peaks by group as columns (chrom, start, end, summit offset, -log10 p): shared sites, ties, both chromosome ends, a group
+    without any.
+    """
+    rng = np.random.default_rng(seed)
+    chroms = list(sizes)
+    size = np.array([sizes[c] for c in chroms])
+    site_chrom = rng.choice(len(chroms), n, p=size / size.sum())
+    site = (rng.random(n) * (size[site_chrom] - 2000)).astype(int)
+    groups = {}
+    for g in range(n_groups):
+        k = int(rng.integers(1, n)) if g != 1 else 0
+        at = rng.choice(n, k)
+        start = np.maximum(site[at] + rng.integers(-150, 150, k), 0)
+        start[: k // 40] = size[site_chrom[at[: k // 40]]] - rng.integers(210, 700, k // 40)
+        width = rng.integers(200, 900, k)
+        end = np.minimum(start + width, size[site_chrom[at]])
+        offset = (rng.random(k) * (end - start)).astype(int)
+        p = np.round(rng.exponential(5.0, k), g % 3)
+        order = np.lexsort((start, [chroms[i] for i in site_chrom[at]]))
+        columns = ([chroms[i] for i in site_chrom[at]], start, end, offset, p)
+        groups[f"group{g}"] = tuple(np.array(column)[order] for column in columns)
+    return groups
+
+
 def simulated(folder: Path, *, n_cells: int, n_empty: int, n_genes: int, depth: float, seed: int, **more) -> Path:
     """Cells of 4 types and near-empty barcodes on a small genome: unsorted rows, repeated rows, PCR counts,
     mitochondrial fragments, a chromosome that is not in the genome, zero-length rows, a header.

@@ -1,9 +1,10 @@
 """Peaks of tl.call_peaks against ``macs3 callpeak``, row by row, in every mode.
 
-    python tests/parity/macs3.py --macs3 <path of the macs3 program> [--seed 0] [--work <folder>]
+    python tests/parity/macs3.py --macs3 <path of the macs3 program> [--seed 0] [--golden <folder>]
 
 Each case writes the fragments of one simulated group as MACS3 reads them, runs both, and compares the text of every row:
-start, end, summit, score, fold change, p and q as MACS3 prints them.
+start, end, summit, score, fold change, p and q as MACS3 prints them. ``--golden`` also writes the fragments and MACS3's rows,
+which tests/tl/test_peaks_macs3.py reads where MACS3 is not installed.
 """
 
 from __future__ import annotations
@@ -133,10 +134,11 @@ def main() -> int:
     parser.add_argument("--macs3", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fragments", type=int, default=60_000)
+    parser.add_argument("--golden", type=Path, help="folder to write fragments.tsv.gz and rows.tsv.gz into")
     parser.add_argument("--cases", default="", help="comma-separated names; all by default")
     args = parser.parse_args()
     fragments = simulated(args.seed, args.fragments)
-    wrong = 0
+    wrong, rows = 0, []
     with tempfile.TemporaryDirectory() as work:
         for case, (kind, extra, options) in CASES.items():
             if args.cases and case not in args.cases.split(","):
@@ -145,6 +147,7 @@ def main() -> int:
             if not source.exists():
                 write_input(fragments, kind, source)
             want = run_macs3(args.macs3, source, kind, extra, Path(work))
+            rows.append(want.assign(case=case))
             got = ours(fragments, options)
             same = len(want) == len(got) and (want.to_numpy() == got.to_numpy()).all()
             wrong += not same
@@ -152,6 +155,10 @@ def main() -> int:
             if not same:
                 both = want.merge(got, how="outer", indicator=True, on=list(range(want.shape[1])))
                 print(both[both["_merge"] != "both"].sort_values([0, 1]).head(12).to_string())
+    if args.golden is not None:
+        table = pd.concat([f.assign(chrom=name) for name, f in fragments.items()])[["chrom", "start", "end", "count"]]
+        table.to_csv(args.golden / "fragments.tsv.gz", sep="\t", index=False, header=False, compression={"method": "gzip", "mtime": 0})
+        pd.concat(rows).to_csv(args.golden / "rows.tsv.gz", sep="\t", index=False, compression={"method": "gzip", "mtime": 0})
     return wrong
 
 

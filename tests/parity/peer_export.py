@@ -29,6 +29,7 @@ from inputs import (
     TIED_COUNTS,
     coverage_groups,
     coverage_options,
+    group_peaks,
     read_rows,
     write_case,
 )
@@ -114,6 +115,7 @@ def export(folder: Path) -> dict:
     snap.tl.leiden(adata)
     out["leiden"] = strings(adata.obs["leiden"])
 
+    differential(out, adata, regions, sizes)
     snap.pp.scrublet(adata, verbose=False, n_jobs=1)
     out["doublet_score"] = adata.obs["doublet_score"].to_numpy()
     out["sim_doublet_score"] = np.asarray(adata.uns["scrublet_sim_doublet_score"])
@@ -136,6 +138,51 @@ def export_tracks(folder: Path, adata) -> None:
         snap.ex.export_coverage(adata, groups, prefix=f"{name}.", suffix=".bedgraph", **place, **options)
     snap.ex.export_coverage(adata, groups, suffix=".bw", **place)
     snap.ex.export_fragments(adata, groups, out_dir=str(folder / "coverage"), suffix=".bed", max_frag_length=300)
+
+
+def differential(out: dict, adata, regions: list, sizes: dict) -> None:
+    """Merged peaks, peak counts by fragment length, sums by cluster, marker regions and tests."""
+    import polars as pl
+
+    kinds = {"chrom": pl.String, "name": pl.String, "strand": pl.String, "score": pl.UInt16}
+    kinds |= dict.fromkeys(("start", "end", "peak"), pl.UInt64)
+    kinds |= dict.fromkeys(("signal_value", "p_value", "q_value"), pl.Float64)
+    order = ("chrom", "start", "end", "name", "score", "strand", "signal_value", "p_value", "q_value", "peak")
+    groups = {}
+    for name, (chrom, start, end, offset, p) in group_peaks(sizes, n_groups=12, n=700, seed=8).items():
+        n = len(start)
+        given = {"chrom": chrom, "start": start, "end": end, "peak": offset, "p_value": p, "q_value": p}
+        given |= {"name": ["."] * n, "strand": ["."] * n, "score": [0] * n, "signal_value": [1.0] * n}
+        groups[name] = pl.DataFrame({c: pl.Series(c, list(given[c]), dtype=kinds[c]) for c in order})
+    merged = snap.tl.merge_peaks(groups, sizes)
+    out["merged"] = strings(merged["Peaks"])
+    for name in groups:
+        out[f"merged/{name}"] = merged[name].to_numpy()
+    for low, high in ((100, None), (None, 200), (147, 294)):
+        limits = {"min_frag_size": low, "max_frag_size": high}
+        csr_parts(out, f"peaks {low}-{high}", snap.pp.make_peak_matrix(adata, use_rep=regions, **limits).X)
+    # the tests need features once each, and some cells without them
+    peaks = snap.pp.make_peak_matrix(adata, use_rep=list(dict.fromkeys(regions)))
+    label = strings(adata.obs["leiden"])
+    if len(set(label)) < 2:
+        label = strings(np.arange(adata.n_obs) % 2)
+    out["label"] = label
+    for normalize in (None, "RPM", "RPKM"):
+        sums = snap.tl.aggregate_X(peaks, groupby=list(label), normalize=normalize)
+        out[f"aggregate {normalize}"], out["aggregate/groups"] = np.asarray(sums.X), strings(sums.obs_names)
+    markers = snap.tl.marker_regions(peaks, groupby=list(label), pvalue=0.15)
+    out["markers/groups"] = strings(markers)
+    for name, features in markers.items():
+        out[f"markers/{name}"] = strings(features)
+    found = sp.csr_matrix(peaks.X).astype(bool)
+    features = np.flatnonzero(np.asarray(found.sum(axis=0)).ravel() < adata.n_obs)
+    out["test/features"] = features
+    first = np.flatnonzero(label == label[0])
+    rest = np.flatnonzero(label != label[0])
+    tested = snap.tl.diff_test(peaks, first.tolist(), rest.tolist(), features=features.tolist())
+    out["test/name"] = strings(tested["feature name"])
+    for part in ("log2(fold_change)", "p-value", "adjusted p-value"):
+        out[f"test/{part}"] = tested[part].to_numpy()
 
 
 def outcome(run) -> str:

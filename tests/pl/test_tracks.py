@@ -15,7 +15,9 @@ from gpuatac import pl
 from gpuatac.errors import InputError, MissingFileError, MissingSlotError
 from gpuatac.genome import Genome
 from gpuatac.io.gene_models import GeneModel
+from gpuatac.io.genes import read_transcripts
 from gpuatac.pl import _track_layout as layout
+from gpuatac.pl._track_genes import gene_rows
 
 GENOME = Genome("toy", {"chr1": 3_000_000, "chr2": 40_000, "chrM": 1000})
 N_CELLS = 120
@@ -26,7 +28,12 @@ def gene_row(name, start, end, strand, transcript=None):
     t = transcript or f"{name}.1"
     attributes = f'gene_id "{name}"; transcript_id "{t}"; gene_name "{name}";'
     middle = (start + end) // 2
-    rows = [("transcript", start, end), ("exon", start, start + (end - start) // 5), ("exon", middle, end), ("CDS", middle, middle + 50)]
+    rows = [
+        ("transcript", start, end),
+        ("exon", start, start + (end - start) // 5),
+        ("exon", middle, end),
+        ("CDS", middle, middle + 50),
+    ]
     return "".join(f"chr1\tx\t{kind}\t{a + 1}\t{b}\t.\t{strand}\t.\t{attributes}\n" for kind, a, b in rows)
 
 
@@ -34,7 +41,9 @@ def gene_row(name, start, end, strand, transcript=None):
 def fragments():
     rng = np.random.default_rng(0)
     n = 6000
-    start = np.concatenate([rng.integers(9_000, 16_000, n), rng.integers(0, 2_990_000, n), rng.integers(0, 39_000, 500)])
+    start = np.concatenate(
+        [rng.integers(9_000, 16_000, n), rng.integers(0, 2_990_000, n), rng.integers(0, 39_000, 500)]
+    )
     end = start + rng.integers(20, 700, start.size)
     chrom = np.where(np.arange(start.size) < 2 * n, "chr1", "chr2")
     frame = pd.DataFrame({"chrom": chrom, "start": start, "end": end, "cell": rng.integers(0, N_CELLS, start.size)})
@@ -47,7 +56,11 @@ def folder(tmp_path_factory, fragments):
     folder = tmp_path_factory.mktemp("tracks")
     table = fragments.assign(cell=[f"C{c:03}" for c in fragments["cell"]], count=1)
     table.to_csv(folder / "f.tsv", sep="\t", header=False, index=False)
-    genes = [gene_row("PLUS", 11_000, 12_000, "+"), gene_row("PLUS", 11_500, 12_500, "+", "PLUS.2"), gene_row("MINUS", 13_000, 13_600, "-")]
+    genes = [
+        gene_row("PLUS", 11_000, 12_000, "+"),
+        gene_row("PLUS", 11_500, 12_500, "+", "PLUS.2"),
+        gene_row("MINUS", 13_000, 13_600, "-"),
+    ]
     genes += [gene_row(f"CROWD{i:02}", 1_000_000 + 900 * i, 1_000_000 + 900 * i + 700, "+-"[i % 2]) for i in range(60)]
     genes += [gene_row("LAST", 2_999_000, 2_999_900, "+")]
     (folder / "genes.gtf").write_text("".join(genes))
@@ -58,9 +71,13 @@ def folder(tmp_path_factory, fragments):
 def cells(folder):
     adata = ga.pp.import_fragments(folder / "f.tsv", GENOME, min_num_fragments=1, device="cpu")
     number = np.array([int(name[1:]) for name in adata.obs_names])
-    adata.obs["type"] = pd.Categorical(np.array(["B", "T", "NK"])[np.minimum(number // 20, 2)], ["T", "B", "NK", "nobody"])
+    adata.obs["type"] = pd.Categorical(
+        np.array(["B", "T", "NK"])[np.minimum(number // 20, 2)], ["T", "B", "NK", "nobody"]
+    )
     adata.obs["many"] = pd.Categorical([f"cluster {i % 40}" for i in number])
-    adata.obs["long"] = pd.Categorical([f"CD{i % 11} naive or effector-memory T cell of the thymus ({i % 11})" for i in number])
+    adata.obs["long"] = pd.Categorical(
+        [f"CD{i % 11} naive or effector-memory T cell of the thymus ({i % 11})" for i in number]
+    )
     return adata
 
 
@@ -124,11 +141,11 @@ def test_heights_are_the_mean_depth_over_the_denominator_of_the_group(cells, fra
 
 def test_tss_scale_divides_by_the_fragments_that_meet_101_bp_around_a_tss(cells, fragments, genes):
     figure = pl.tracks(cells, "type", region=WINDOW, normalize="tss", genes=genes, bin_size=40)
-    table = ga.io.read_genome
-    assert table is not None
     transcripts = pd.read_csv(genes, sep="\t", header=None)
     transcripts = transcripts[transcripts[2] == "transcript"]
-    sites = {a - 1 if s == "+" else b - 1 for a, b, s in zip(transcripts[3], transcripts[4], transcripts[6], strict=True)}
+    sites = {
+        a - 1 if s == "+" else b - 1 for a, b, s in zip(transcripts[3], transcripts[4], transcripts[6], strict=True)
+    }
     for group in ("T", "B", "NK"):
         members = {int(n[1:]) for n, t in zip(cells.obs_names, cells.obs["type"], strict=True) if t == group}
         mine = fragments[(fragments["chrom"] == "chr1") & fragments["cell"].isin(members)]
@@ -146,7 +163,9 @@ def test_length_bounds_are_inclusive_and_bound_the_denominator_too(cells, fragme
     members = {int(n[1:]) for n, t in zip(cells.obs_names, cells.obs["type"], strict=True) if t == "B"}
     length = fragments["end"] - fragments["start"]
     n = int(((fragments["chrom"] != "chrM") & fragments["cell"].isin(members) & length.between(100, 300)).sum())
-    np.testing.assert_allclose(drawn(pl.tracks(cells, "type", normalize="reads", **options), "B")[0], expected * 1e6 / n)
+    np.testing.assert_allclose(
+        drawn(pl.tracks(cells, "type", normalize="reads", **options), "B")[0], expected * 1e6 / n
+    )
 
 
 def test_insertions_are_the_first_and_last_bases(cells, fragments):
@@ -225,11 +244,7 @@ def test_transcripts_can_be_drawn_each_by_itself(cells, genes):
 
 
 def test_genome_with_transcripts_and_frame_serve_as_genes(cells, genes):
-    table = ga.io.read_transcripts(genes) if hasattr(ga.io, "read_transcripts") else None
-    if table is None:
-        from gpuatac.io.genes import read_transcripts
-
-        table = read_transcripts(genes)
+    table = read_transcripts(genes)
     for source in (table, GENOME.with_transcripts(table)):
         assert "PLUS" in words(pl.tracks(cells, region=WINDOW, genes=source))
 
@@ -260,7 +275,11 @@ PEAKS = pd.DataFrame(
 
 @pytest.mark.parametrize("how", ["uns", "frame", "dict"])
 def test_peaks_lie_under_the_track_of_their_group_cut_at_the_window(cells, how):
-    peaks = {"uns": "called", "frame": PEAKS, "dict": {g: t[["chrom", "start", "end"]] for g, t in PEAKS.groupby("group", observed=True)}}
+    peaks = {
+        "uns": "called",
+        "frame": PEAKS,
+        "dict": {g: t[["chrom", "start", "end"]] for g, t in PEAKS.groupby("group", observed=True)},
+    }
     adata = cells.copy()
     adata.uns["called"] = PEAKS
     figure = pl.tracks(adata, "type", region=WINDOW, peaks=peaks[how])
@@ -277,7 +296,9 @@ def test_peaks_of_the_default_slot_are_drawn_where_there_are_some(cells):
 
 
 def test_consensus_highlight_links_and_chromosome_bands(cells, tmp_path):
-    merged = pd.DataFrame({"Peaks": ["chr1:11000-11400"], "chrom": ["chr1"], "start": [11_000], "end": [11_400], "T": [True]})
+    merged = pd.DataFrame(
+        {"Peaks": ["chr1:11000-11400"], "chrom": ["chr1"], "start": [11_000], "end": [11_400], "T": [True]}
+    )
     bed = tmp_path / "c.bed"
     bed.write_text("chr1\t11000\t11400\nchr2\t5\t90\n")
     band_file = tmp_path / "cytoBand.txt"
@@ -287,10 +308,14 @@ def test_consensus_highlight_links_and_chromosome_bands(cells, tmp_path):
     )
     links = pd.DataFrame({"chrom": "chr1", "start": [10_500, 10_100], "end": [13_000, 20_000], "score": [0.5, 0.9]})
     for consensus in (merged, merged[["Peaks"]], bed, ["chr1:11000-11400"]):
-        figure = pl.tracks(cells, region=WINDOW, consensus=consensus, cytobands=band_file, links=links, highlight="chr1:12,000-12,100")
+        figure = pl.tracks(
+            cells, region=WINDOW, consensus=consensus, cytobands=band_file, links=links, highlight="chr1:12,000-12,100"
+        )
         assert bars(part(figure, "consensus"), "consensus") == [(11_000, 11_400)]
     arcs = part(figure, "links").collections[0]
-    assert [p.vertices[[0, 2], 0].tolist() for p in arcs.get_paths()] == [[10_500, 13_000]]  # the other leaves the window
+    assert [p.vertices[[0, 2], 0].tolist() for p in arcs.get_paths()] == [
+        [10_500, 13_000]
+    ]  # the other leaves the window
     shade = next(p for p in part(figure, "highlight").patches if p.get_gid() == "highlight")
     assert (shade.get_x(), shade.get_width()) == (12_000, 100)
     chromosome = part(figure, "chromosome")
@@ -340,7 +365,13 @@ LOOKS = {
     "tiny": {"groupby": "type", "region": "chr1:11,000-11,060", "counting_strategy": "insertion"},
     "at the start": {"groupby": None, "region": "chr1:0-500"},
     "small figure": {"groupby": "type", "gene": "PLUS", "figsize": (2.6, 2.6), "normalize": "tss"},
-    "everything": {"groupby": "type", "gene": "PLUS", "peaks": PEAKS, "consensus": PEAKS, "title": "A title of $some$ length"},
+    "everything": {
+        "groupby": "type",
+        "gene": "PLUS",
+        "peaks": PEAKS,
+        "consensus": PEAKS,
+        "title": "A title of $some$ length",
+    },
 }
 
 
@@ -359,7 +390,9 @@ def test_genes_of_a_row_never_touch_and_rows_are_as_few_as_can_be():
     rng = np.random.default_rng(1)
     for _ in range(20):
         start = rng.integers(-500, 10_000, 40)
-        placed = layout.place_genes(models(np.column_stack([start, start + rng.integers(10, 3000, 40)])), 0, 10_000, 5.0, size=6)
+        placed = layout.place_genes(
+            models(np.column_stack([start, start + rng.integers(10, 3000, 40)])), 0, 10_000, 5.0, size=6
+        )
         assert len(placed) == 40
         for row in {p.row for p in placed}:
             spans = sorted(p.footprint for p in placed if p.row == row)
@@ -371,8 +404,6 @@ def test_genes_of_a_row_never_touch_and_rows_are_as_few_as_can_be():
 
 
 def test_very_many_genes_are_drawn_without_names_on_one_row_for_each_strand():
-    from gpuatac.pl._track_genes import gene_rows
-
     rows = gene_rows(models([(i, i + 50) for i in range(500)]), 0, 10_000, 5.0, bold=None)
     assert (rows.n_rows, rows.size) == (2, 0.0)
     rows = gene_rows(models([(i * 300, i * 300 + 50) for i in range(30)]), 0, 10_000, 5.0, bold=None)
@@ -381,7 +412,12 @@ def test_very_many_genes_are_drawn_without_names_on_one_row_for_each_strand():
 
 @pytest.mark.parametrize(
     ("start", "end", "unit", "step"),
-    [(0, 500, "bp", 100), (118_200_000, 118_214_000, "bp", 2_000), (10_000, 60_000, "kb", 10_000), (0, 249_000_000, "Mb", 50_000_000)],
+    [
+        (0, 500, "bp", 100),
+        (118_200_000, 118_214_000, "bp", 2_000),
+        (10_000, 60_000, "kb", 10_000),
+        (0, 249_000_000, "Mb", 50_000_000),
+    ],
 )
 def test_ticks_are_round_positions_with_thousands_separated(start, end, unit, step):
     at, texts, found = layout.ticks(start, end, 6.0, 7.0)

@@ -48,6 +48,7 @@ def expected(regions, fragments=FRAGMENTS, strategy="paired-insertion"):
     return oracles.region_counts(fragments, BARCODES, rows, strategy=strategy)
 
 
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("kind", ["shuffled", "sorted", "few repeats", "many repeats", "disjoint"])
 def test_counts_stand_in_the_order_given(adata, strategy, kind):

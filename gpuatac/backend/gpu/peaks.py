@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gpuatac.backend.gpu.launch import Launcher
     from gpuatac.backend.pileup_protocol import Cutoffs, Geometry, GroupEnds
 
+NEVER = np.iinfo(np.int32).max  # as a least pileup: no segment is above the cutoff
 NO_PAIR = -1  # a free slot, as in segments.cu (all bits set)
 SLOTS = 1 << 10  # of a group's hash table at least
 CROWDING = 8  # segments for each slot at first: most segments share their (n, t) with many others
@@ -139,12 +140,25 @@ class Peaks:
 
     def _above(self, ends: GroupEnds, geometry: Geometry, cutoffs: Cutoffs) -> Iterator[Segments]:
         """The segments above the cutoff, batch of groups by batch of groups."""
-        for first, some in batches(ends, self._budget):
+        reached = np.concatenate([[0], np.cumsum(cutoffs.least < NEVER)])[cutoffs.ptr]
+        for first, some in batches(ends, self._budget, np.diff(reached) > 0):
             streams = streams_of(self._xp, self._launch, some, geometry, width=self._width)
             edge = cutoffs.ptr[first : first + some.n_groups + 1]
             least = cutoffs.least[int(edge[0]) : int(edge[-1])]
             found = streams.above(self._xp, self._launch, edge - edge[0], least)
-            yield found._replace(group=found.group + np.int32(first))
+            found = found._replace(group=found.group + np.int32(first))
+            yield self._without_holes(found, cutoffs, range(first, first + some.n_groups))
+
+    def _without_holes(self, found: Segments, cutoffs: Cutoffs, groups: range) -> Segments:
+        xp = self._xp
+        holes = {g: cutoffs.holes[g] for g in groups if cutoffs.holes and cutoffs.holes[g].size}
+        if not holes:
+            return found
+        pair = (found.n.astype(np.int64) << 32) | found.t
+        kept = xp.ones(pair.size, bool)
+        for g, own in holes.items():
+            kept &= (found.group != g) | ~xp.isin(pair, xp.asarray(own))
+        return Segments(*(column[kept] for column in found))
 
     def summits(
         self,
@@ -161,8 +175,15 @@ class Peaks:
         for source in sources:
             parts = [np.empty((len(Summits._fields), 0), np.int32)]
             for segments in self._above(source(), geometry, cutoffs):
-                rules = {"max_gap": max_gap, "min_length": min_length, "subpeaks": subpeaks}
-                parts += summits.call(self._xp, self._launch, segments, **rules, bases=self._bases)
+                parts += summits.call(
+                    self._xp,
+                    self._launch,
+                    segments,
+                    max_gap=max_gap,
+                    min_length=min_length,
+                    subpeaks=subpeaks,
+                    bases=self._bases,
+                )
             out.append(Summits(*np.concatenate(parts, axis=1)))
         return out
 

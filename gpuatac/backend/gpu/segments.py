@@ -27,17 +27,20 @@ def to_host(array: Any) -> np.ndarray:
     return np.asarray(array.get() if hasattr(array, "get") else array)
 
 
-def batches(ends: GroupEnds, budget: int) -> Iterator[tuple[int, GroupEnds]]:
-    """Runs of groups with at most ``budget`` intervals, or of one group: the number of the first, and the ends of all."""
-    first = 0
-    while first < ends.n_groups:
-        low = int(ends.ptr[first])
-        after = max(int(np.searchsorted(ends.ptr, low + budget, side="right")) - 1, first + 1)
-        rows = slice(low, int(ends.ptr[after]))
-        if rows.start < rows.stop:
-            ptr = ends.ptr[first : after + 1] - low
-            yield first, GroupEnds(ptr, *(None if column is None else column[rows] for column in ends[1:]))
-        first = after
+def batches(ends: GroupEnds, budget: int, wanted: np.ndarray | None = None) -> Iterator[tuple[int, GroupEnds]]:
+    """Runs of wanted groups with at most ``budget`` intervals, or of one group: the number of the first, the ends of all."""
+    wanted = np.diff(ends.ptr) > 0 if wanted is None else wanted & (np.diff(ends.ptr) > 0)
+    edges = np.flatnonzero(np.diff(wanted.astype(np.int8), prepend=0, append=0))
+    for first, stop in edges.reshape(-1, 2).tolist():
+        at = first
+        while at < stop:
+            low = int(ends.ptr[at])
+            after = int(np.searchsorted(ends.ptr, low + budget, side="right")) - 1
+            after = min(max(after, at + 1), stop)
+            rows = slice(low, int(ends.ptr[after]))
+            ptr = ends.ptr[at : after + 1] - low
+            yield at, GroupEnds(ptr, *(None if column is None else column[rows] for column in ends[1:]))
+            at = after
 
 
 class Stream(NamedTuple):

@@ -1,0 +1,136 @@
+"""Peaks as narrowPeak, broadPeak, gappedPeak or BED files."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from gpuatac import check, slots
+from gpuatac.errors import InputError
+from gpuatac.ex import _outputs as outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+
+FORMATS = ("narrowPeak", "broadPeak", "gappedPeak", "bed")
+COLUMNS = ("chrom", "start", "end", "name", "score", "strand", "signal_value", "p_value", "q_value")
+ROWS = 100_000  # written at a time
+
+
+def export_peaks(
+    peaks: AnnData | pd.DataFrame | Mapping[str, pd.DataFrame],
+    *,
+    key: str = slots.PEAKS,
+    selections: Sequence[str] | None = None,
+    out_dir: str | Path = "./",
+    prefix: str = "",
+    suffix: str | None = None,
+    output_format: Literal["narrowPeak", "broadPeak", "gappedPeak", "bed"] | None = None,
+) -> dict[str, str]:
+    """Write the peaks of each group to a file of its own, as MACS3 writes them.
+
+    Reads   uns[key], or the frames given: what ``tl.call_peaks`` makes.
+    Writes  {out_dir}/{prefix}{group}{suffix}; a file that is there is replaced.
+
+    narrowPeak has the columns chrom, start, end, name, score, strand, fold change, -log10 p, -log10 q and the summit's offset;
+    broadPeak lacks the last; gappedPeak has the blocks of broad regions; BED is the first six. The score is 10 x -log10 q, whole.
+
+    Parameters
+    ----------
+    peaks
+        An AnnData with called peaks, their frame, or {group: frame}.
+    key
+        Where in uns the peaks are.
+    selections
+        Groups to write; by default all.
+    out_dir, prefix, suffix
+        Make the file names. "/" in a group's name becomes "_". By default the suffix is "." and the format.
+    output_format
+        By default what the suffix says, else narrowPeak, or broadPeak where there are no summits.
+
+    Returns
+    -------
+    dict
+        {group: path}.
+
+    Raises
+    ------
+    InputError
+        When there are no such peaks, or no blocks for gappedPeak.
+
+    Examples
+    --------
+    >>> import gpuatac as ga
+    >>> ga.ex.export_peaks(adata, out_dir="peaks")  # doctest: +SKIP
+    """
+    frames = _frames(peaks, key)
+    if selections is not None:
+        wanted = [selections] if isinstance(selections, str) else list(selections)
+        unknown = [name for name in wanted if name not in frames]
+        if unknown:
+            msg = f"selections names {', '.join(map(repr, unknown))}; the groups are {', '.join(frames)}."
+            raise InputError(msg)
+        frames = {name: frame for name, frame in frames.items() if name in wanted}
+    if output_format is None and suffix is not None:
+        told = [name for name in FORMATS if suffix.lower().endswith("." + name.lower())]
+        output_format = told[0] if told else None  # type: ignore[assignment]
+    if output_format is None:
+        broad = any("block_sizes" in frame for frame in frames.values())
+        output_format = "broadPeak" if broad else "narrowPeak"
+    check.one_of("output_format", output_format, FORMATS)
+    if output_format == "gappedPeak" and any("block_sizes" not in frame for frame in frames.values()):
+        msg = "gappedPeak needs the blocks of broad regions, and these peaks have none; call them with call_broad_peaks=True."
+        raise InputError(msg)
+    names = outputs.file_names(list(frames), prefix, f".{output_format}" if suffix is None else suffix)
+    paths = outputs.targets(out_dir, names)
+    with ExitStack() as stack:
+        for frame, path in zip(frames.values(), outputs.partials(stack, paths), strict=True):
+            with path.open("w", encoding="utf-8", newline="\n") as out:
+                for at in range(0, len(frame), ROWS):
+                    out.write(_text(frame.iloc[at : at + ROWS], output_format))
+    return {group: str(path) for group, path in zip(frames, paths, strict=True)}
+
+
+def _frames(peaks: Any, key: str) -> dict[str, pd.DataFrame]:
+    """{group: frame}, whatever was given."""
+    if not isinstance(peaks, pd.DataFrame) and not hasattr(peaks, "items"):
+        peaks = slots.uns_of(peaks, key, writer="tl.call_peaks")
+    if isinstance(peaks, pd.DataFrame):
+        groups = peaks["group"] if "group" in peaks else pd.Series(np.repeat("all", len(peaks)), index=peaks.index)
+        categories = pd.Categorical(groups).categories
+        peaks = {str(name): peaks[(groups == name).to_numpy()] for name in categories}
+    frames = {str(name): frame for name, frame in peaks.items()}
+    for name, frame in frames.items():
+        missing = [column for column in COLUMNS if column not in frame]
+        if missing:
+            msg = f"the peaks of {name!r} lack the columns {', '.join(missing)}; give what tl.call_peaks makes."
+            raise InputError(msg)
+    return frames
+
+
+def _text(frame: pd.DataFrame, output_format: str) -> str:
+    """Lines of one block of rows."""
+    scores = frame["score"].to_numpy()
+    full = (frame["q_value"].to_numpy() * 10).astype(np.int64)
+    by_q = np.minimum(full, 1000) == scores  # else the score is of p
+    scores = np.where(by_q, full, (frame["p_value"].to_numpy() * 10).astype(np.int64))
+    where = [frame["chrom"].astype(str), frame["start"], frame["end"], frame["name"], scores]
+    values = [[f"{x:.6g}" for x in frame[c].to_numpy().tolist()] for c in ("signal_value", "p_value", "q_value")]
+    if output_format == "bed":
+        columns = [*where, frame["strand"].astype(str)]
+    elif output_format == "gappedPeak":
+        count = [text.count(",") + 1 for text in frame["block_sizes"]]
+        zeros = np.zeros(len(frame), np.int64)
+        blocks = [count, frame["block_sizes"], frame["block_starts"]]
+        columns = [*where, frame["strand"].astype(str), zeros, zeros, zeros, *blocks, *values]
+    else:
+        columns = [*where, frame["strand"].astype(str), *values]
+        if output_format == "narrowPeak":
+            columns.append(frame["peak"])
+    return "".join("\t".join(map(str, row)) + "\n" for row in zip(*columns, strict=True))
