@@ -26,6 +26,7 @@ BIN = 500  # bp
 N_CELLS = 10_000
 N_REGIONS = 20_000
 K = 50  # neighbours
+N_GROUPS = 11  # of cells, for pileups and peaks
 WINDOW = 2_000  # bp
 BARCODE_LENGTH = 18  # bytes, "-1" included
 COLUMNS = ("kernel", "items", "bytes", "median_ms", "p20_ms", "p80_ms", "gb_per_s", "share_of_copy")
@@ -126,9 +127,59 @@ def traffic(calls: dict[str, tuple], n_keys: dict[str, int]) -> dict[str, tuple[
     out["scale_rows"] = (int(data.size), 16 * int(data.size) + 16 * int(indptr.size))
     k = int(calls["shared_neighbors"][1][3])
     out["shared_neighbors"] = (n["shared_neighbors"], (8 + 4 * (k + 1)) * n["shared_neighbors"])
+    out |= peak_traffic(calls, n_keys)
     values = calls["segment_max"][1][0]
     out["segment_max"] = (int(values.size), 12 * int(values.size) + 12 * n["segment_max"])
     return out
+
+
+def peak_traffic(calls: dict[str, tuple], n_keys: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """The same for the kernels of pileups and peaks."""
+    given = {
+        name: dict(zip((a.name for a in kernel.arguments), calls[name][1], strict=True))
+        for name, kernel in launch.kernels().items()
+        if kernel.file in ("segments", "poisson", "summits")
+    }
+    ends = 2 * given["merge_ends"]["n"]
+    intervals = int(given["add_segment_lengths"]["opens"].size)
+    slots, above = int(given["add_segment_lengths"]["key"].size), int(given["region_signal"]["t"].size)
+    bases, chunks = int(given["region_signal"]["signal"].size), given["region_signal"]["n_chunks"]
+    maxima, regions = given["find_valleys"]["n_maxima"], given["write_summits"]["n_regions"]
+    pairs = given["poisson_scores"]["n"]
+    return {
+        "merge_ends": (ends, 8 * ends),
+        "count_segments_above": (intervals, 16 * intervals),
+        "write_segments_above": (intervals, 16 * intervals + 20 * above),
+        "add_segment_lengths": (intervals, 16 * intervals + 16 * slots),
+        "poisson_scores": (pairs, 24 * pairs),
+        "region_signal": (bases, 4 * bases + 12 * above),
+        "region_maxima": (bases, 4 * bases + 8 * chunks),
+        "list_maxima": (chunks, 16 * chunks + 12 * maxima),
+        "find_valleys": (maxima, 20 * maxima + 4 * bases),
+        "find_subpeaks": (maxima, 24 * maxima + 4 * bases),
+        "write_summits": (regions, 40 * regions + 28 * n_keys["summits"]),
+    }
+
+
+def run_peaks(xp, n: int, start, end, row, recorder: Recorder) -> int:
+    """Both passes over cuts of N_GROUPS groups, and the scores of all pairs; the number of summits.
+
+    The cutoff stands three standard deviations above the mean pileup, so that a few per cent of the bases are above it.
+    """
+    from gpuatac.backend.gpu.peaks import Peaks
+    from gpuatac.backend.gpu.pileup import Pileup
+    from gpuatac.backend.pileup_protocol import Cutoffs, Geometry
+
+    group = (row % N_GROUPS).astype(np.int32)
+    ends = Pileup(xp, recorder).group_ends(start, end, group, n_groups=N_GROUPS)
+    geometry, peaks = Geometry(), Peaks(xp, recorder)
+    lengths = peaks.segment_lengths([lambda: ends], geometry)
+    peaks.poisson_scores(lengths.t, np.maximum(lengths.n * 0.02, 0.1).astype(np.float32).astype(np.float64))
+    mean = 2 * n * geometry.extsize / N_GROUPS / SIZE
+    table = np.full(N_GROUPS * (int(lengths.n.max()) + 1), np.ceil(mean + 3 * mean**0.5), np.int32)
+    cutoffs = Cutoffs(np.arange(N_GROUPS + 1) * (int(lengths.n.max()) + 1), table)
+    (found,) = peaks.summits([lambda: ends], geometry, cutoffs, max_gap=30, min_length=200, subpeaks=True)
+    return int(found.summit.size)
 
 
 def run_every_kernel(xp, sparse, n: int, recorder: Recorder) -> dict[str, int]:
@@ -188,6 +239,7 @@ def run_every_kernel(xp, sparse, n: int, recorder: Recorder) -> dict[str, int]:
         "region_hit_keys": int(counts.data.sum()),
         "overlap_any": int(hits.sum()),
         "quality": int(quality.in_regions.sum()),
+        "summits": run_peaks(xp, n, start, end, row, recorder),
         "name_bytes": sum(map(len, parsed.barcodes)),
     }
 

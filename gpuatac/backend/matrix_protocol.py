@@ -24,9 +24,9 @@ class Matrices(Protocol):
         ...
 
     def group_sums(self, blocks: Iterable[Any], group: Any, *, shape: tuple[int, int]) -> tuple[Any, Any]:
-        """float64 and int64 arrays of ``shape``, (n_groups, n_columns): sums of the rows of each group, and how many of them are not zero.
+        """Sums of the rows of each group, float64, and how many of their values are not zero, int64, each of ``shape``.
 
-        ``group``: host int32 (n_rows,), -1 to leave a row out. Sums are exact for counts.
+        ``shape`` is (n_groups, n_columns); ``group``: host int32 (n_rows,), -1 to leave a row out. Sums are exact for counts.
         """
         ...
 

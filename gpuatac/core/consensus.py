@@ -7,9 +7,12 @@ drops those it overlaps (Corces et al. 2018, "iterative overlap"). Functions tak
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +24,7 @@ class Peaks(NamedTuple):
     chrom: np.ndarray
     start: np.ndarray
     end: np.ndarray
-    summit: np.ndarray  # absolute position, int64
+    summit: np.ndarray  # absolute position >= 0, int64
     score: np.ndarray
 
     def take(self, index: np.ndarray) -> Peaks:
@@ -48,16 +51,14 @@ def best_windows(sweeps: Any, peaks: Peaks, half_width: int) -> Regions:
 
     Order: chains of windows by position, within a chain by falling score; of equal scores the last one by position.
     """
-    low = int(peaks.summit.min()) if peaks.summit.size else 0
-    key = (peaks.chrom.astype(np.int64) << 33) + (peaks.summit - min(low, 0))
-    order = np.argsort(key, kind="stable")
-    del key
+    pitch = int(peaks.summit.max(initial=0)) + 1
+    order = sweeps.sorted_order(peaks.chrom.astype(np.int64) * pitch + peaks.summit)
     summit = peaks.summit[order]
     chrom = peaks.chrom[order]
     start = np.maximum(summit - half_width, 0).astype(np.int32)
     end = (summit + (half_width + 1)).astype(np.int32)
     kept = sweeps.suppress(chrom, start, end, peaks.score[order])
-    return Regions(chrom[kept], start[kept], end[kept], order[kept])
+    return Regions(chrom[kept], start[kept], end[kept], order[kept].astype(np.int64))
 
 
 def clipped(regions: Regions, sizes: np.ndarray) -> Regions:
@@ -71,9 +72,13 @@ def membership(sweeps: Any, regions: Regions, n_chroms: int, groups: Sequence[Pe
     order = np.lexsort((regions.start, regions.chrom))
     chrom_ptr = np.searchsorted(regions.chrom[order], np.arange(n_chroms + 1))
     start, end = regions.start[order], regions.end[order]
-    for i, peaks in enumerate(groups):
-        group = np.full(peaks.chrom.size, i, np.int32)
-        sweeps.mark(chrom_ptr, start, end, order, peaks.chrom, peaks.start, peaks.end, group, table)
+
+    def one(i: int) -> None:
+        peaks = groups[i]
+        sweeps.mark(chrom_ptr, start, end, order, peaks.chrom, peaks.start, peaks.end, table[i])
+
+    with ThreadPoolExecutor(get_threads()) as pool:
+        list(pool.map(one, range(len(groups))))
     return table
 
 

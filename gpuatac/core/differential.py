@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -82,7 +83,7 @@ def compare(
     depth = np.log1p(bk.to_host(totals))
     design = np.column_stack([depth, covariates])
     out = np.empty(distinct.size)
-    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+    for low, high in itertools.pairwise(cuts.tolist()):
         counts = features_by_cells(bk, x, cells, distinct[low:high])
         if method == "lrt":
             out[low:high] = glm.likelihood_ratio_pvalues(bk, counts, design, second)

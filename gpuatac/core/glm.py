@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 DEPENDENT = 1e-9  # a column of which less than this is left beside the others adds nothing
 
 
-def likelihood_ratio_pvalues(
-    bk: Backend, detected: Csr, covariates: np.ndarray, second: np.ndarray
-) -> np.ndarray:
+def likelihood_ratio_pvalues(bk: Backend, detected: Csr, covariates: np.ndarray, second: np.ndarray) -> np.ndarray:
     """p of each feature: chi2_1 of twice the gain in log-likelihood when the group joins the covariates.
 
     ``detected``: features x cells, an entry where the feature is found; ``covariates`` (n, d) float64 and ``second`` (n,), the cells

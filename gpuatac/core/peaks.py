@@ -95,6 +95,11 @@ class Blocks(NamedTuple):
     end: np.ndarray  # int32
 
 
+def no_blocks() -> Blocks:
+    """Blocks of no region."""
+    return Blocks(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32))
+
+
 class Scores:
     """Rates, p and q of every (n, t) of one group."""
 
@@ -203,6 +208,9 @@ def call_peaks(
 
     ``sources`` are the fragments of each chromosome, in order of chromosome; ``mean_length`` is that of each group's fragments.
     """
+    if not sources:
+        nothing = CalledPeaks(*(np.empty(0, np.int32) for _ in range(5)), *(np.empty(0, np.float32) for _ in range(4)))
+        return [nothing] * totals.rows.size, [no_blocks() if model.broad else None] * totals.rows.size
     geometry = model.geometry
     lengths = bk.peaks.segment_lengths(sources, geometry)
     cutoff = np.float32(-log10(model.qvalue if model.pvalue is None else model.pvalue))

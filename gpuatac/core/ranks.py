@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 def rank_sum_pvalues(bk: Backend, values: Csr, second: np.ndarray) -> np.ndarray:
     """Two-sided p of each feature: normal approximation, corrected for ties, no continuity correction.
 
-    With R the sum of the mean ranks of the first group, n1 and n2 cells and tie groups of t cells:
-    z = (R - n1 (n1 + n2 + 1) / 2) / sqrt(n1 n2 / 12 (n + 1 - sum(t^3 - t) / (n (n - 1)))), p = 2 Phi(-|z|). ``values``:
-    features x cells, positive; a cell without an entry is 0, below all of them. A feature of one value has p = 1. ``second`` (n,), bool on the
-    host: the cells of the second group.
+    With R the sum of the mean ranks of the first group, n1 + n2 = n cells and tie groups of t cells:
+    z = (R - n1 (n + 1) / 2) / sqrt(n1 n2 / 12 (n + 1 - sum(t^3 - t) / (n (n - 1)))), p = 2 Phi(-|z|).
+
+    ``values``: features x cells, positive; a cell without an entry is 0, below all of them. A feature of one value has p = 1.
+    ``second``: bool (n,) on the host, the cells of the second group.
     """
     from scipy.special import erfc
 

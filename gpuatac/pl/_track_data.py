@@ -16,6 +16,7 @@ from gpuatac.io.bed import regions_frame
 from gpuatac.io.gene_models import Locus, annotation_of, locate_gene
 from gpuatac.io.genes import tss_table
 from gpuatac.io.pseudobulk import _grouped
+from gpuatac.io.window import window_fragments
 from gpuatac.pl import _style
 
 if TYPE_CHECKING:
@@ -127,14 +128,13 @@ def coverage_of(
     if normalize == "tss" and transcripts is None:
         msg = "normalize='tss' counts fragments at transcription start sites and needs genes=; pass a Genome or a GTF file."
         raise InputError(msg)
-    bk, samples, _ = _grouped(adata, group_of_row)
     bin_size = locus.nice_bin(window.end - window.start) if bin_size is None else bin_size
     edges = locus.bin_edges(window.start, window.end, bin_size)
     pad = max(0, (smooth_base or 0) - bin_size) // 2
     low = np.maximum(edges[:-1] - pad, 0)
     high = np.minimum(edges[1:] + pad, genome.sizes[window.code])
     wide = Window(window.code, int(low[0]), int(high[-1]))
-    fragments = locus.fragments_in(bk, samples, wide, keep)
+    fragments = window_fragments(adata, group_of_row, wide, keep)
     if strategy == "insertion":
         fragments = locus.insertions(fragments)
     values = locus.mean_coverage(fragments, len(names), low, high)
@@ -143,6 +143,7 @@ def coverage_of(
     if normalize == "cells":
         denominators = n_cells
     elif normalize is not None:
+        bk, samples, _ = _grouped(adata, group_of_row)
         within = None
         mito = genome.mito_codes()
         if normalize == "tss":
@@ -193,7 +194,7 @@ def peaks_by_group(adata: AnnData, peaks: Any, names: list[str], genome: Genome,
             raise InputError(msg)
         tables = {str(g): rows for g, rows in peaks.groupby("group", observed=True)}
     else:
-        tables = {str(g): regions_frame(rows) for g, rows in dict(peaks).items()}
+        tables = {str(g): _frame_of(rows) for g, rows in dict(peaks).items()}
     bars = {name: bars_in(tables[name], genome, window) for name in names if name in tables}
     if not bars and tables:
         msg = (
@@ -214,9 +215,14 @@ def consensus_bars(consensus: Any, genome: Genome, window: Window) -> Bars | Non
             consensus = list(consensus[next(c for c in consensus.columns if str(c).lower() == "peaks")])
         elif not lower & {"start", "chromstart"}:
             consensus = list(consensus.index)
-    if isinstance(consensus, pd.DataFrame) and consensus.empty:
-        return Bars(np.empty(0, np.int64), np.empty(0, np.int64))
-    return bars_in(regions_frame(consensus), genome, window)
+    return bars_in(_frame_of(consensus), genome, window)
+
+
+def _frame_of(regions: Any) -> pd.DataFrame:
+    """``regions_frame``, which refuses a frame without rows; here a group may have no peak."""
+    if isinstance(regions, pd.DataFrame) and regions.empty:
+        return pd.DataFrame({"chrom": [], "start": [], "end": []})
+    return regions_frame(regions)
 
 
 class Band(NamedTuple):

@@ -62,7 +62,8 @@ def tracks(
 
     The height of a track in a bin is the mean over the bases of that bin of the number of fragments (or insertions) over
     a base, times a factor over the group's denominator. Cost: the rows of one chromosome that start before the window's
-    end, and with "reads" and "tss" one pass over all fragments.
+    end (of a data set on disk that is not loaded yet the row groups that reach the window), and with "reads" and "tss" one pass
+    over all fragments.
 
     Parameters
     ----------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -122,9 +123,7 @@ def merge_peaks(
     return _table(consensus.clipped(regions, genome.sizes), groups, genome)
 
 
-def _archr(
-    group: _Group, genome: Genome, half_width: int, avoid: Any, reproducibility: int, most: int
-) -> Peaks:
+def _archr(group: _Group, genome: Genome, half_width: int, avoid: Any, reproducibility: int, most: int) -> Peaks:
     replicates = []
     for peaks in group.replicates:
         keep = consensus.inside(peaks, half_width, genome.sizes)
@@ -188,7 +187,7 @@ def _of_frame(frame: pd.DataFrame, genome: Genome, by: str) -> list[_Group]:
     everything = _peaks(frame, genome, by, "peaks")
     order = np.argsort(codes, kind="stable")
     ends = np.searchsorted(codes[order], np.arange(len(names) + 1))
-    parts = [everything.take(order[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    parts = [everything.take(order[a:b]) for a, b in itertools.pairwise(ends.tolist())]
     return _checked([_Group(str(name), [part]) for name, part in zip(names, parts, strict=True)])
 
 
@@ -197,7 +196,9 @@ def _checked(groups: list[_Group]) -> list[_Group]:
     taken = {PEAK_NAMES, slots.CHROM, slots.START, slots.END}
     wrong = [name for i, name in enumerate(names) if name in taken or name in names[:i]]
     if wrong:
-        msg = f"group names must differ from each other and from {', '.join(sorted(taken))}, got {wrong[0]!r}; rename it."
+        msg = (
+            f"group names must differ from each other and from {', '.join(sorted(taken))}, got {wrong[0]!r}; rename it."
+        )
         raise InputError(msg)
     if not any(peaks.chrom.size for group in groups for peaks in group.replicates):
         msg = f"none of the {len(groups)} groups has a peak; call peaks with a weaker cut-off."
@@ -239,7 +240,9 @@ def _peaks(frame: pd.DataFrame, genome: Genome, by: str, what: str) -> Peaks:
     end = np.minimum(end, np.iinfo(np.int32).max)
     summit = np.maximum(start + offset, 0)
     far = summit > genome.sizes[chrom] + np.int64(1 << 20)
-    check.none_true(far, f"{what} have their summit behind the end of their chromosome", "count it from the start of the peak")
+    check.none_true(
+        far, f"{what} have their summit behind the end of their chromosome", "count it from the start of the peak"
+    )
     return Peaks(chrom, start.astype(np.int32), end.astype(np.int32), summit, score)
 
 
@@ -257,7 +260,7 @@ def _codes(column: pd.Series, genome: Genome, what: str) -> np.ndarray:
             f"({', '.join(wrong[:5])}); sizes are known for {', '.join(genome.names[:5])}, ...: remove the peaks or add the sizes."
         )
         raise InputError(msg)
-    return chrom
+    return np.asarray(chrom)
 
 
 def _table(regions: Regions, groups: list[_Group], genome: Genome) -> pd.DataFrame:

@@ -136,14 +136,18 @@ def diff_test(
             covariates=design[cells],
             weight=first.found + second.found,
         )
-        results.append(_frame(differential.sorted_tests(tested, log_fc, p), adata, pair.names if groupby is not None else None))
+        results.append(
+            _frame(differential.sorted_tests(tested, log_fc, p), adata, pair.names if groupby is not None else None)
+        )
     return pd.concat(results, ignore_index=True)
 
 
 def _frame(tests: Tested, adata: AnnData, names: tuple[str, str] | None) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     if names is not None:
-        columns = {f"group{i + 1}": pd.Series([name] * tests.feature.size, dtype=object) for i, name in enumerate(names)}
+        columns = {
+            f"group{i + 1}": pd.Series([name] * tests.feature.size, dtype=object) for i, name in enumerate(names)
+        }
     columns |= {
         FEATURE: adata.var_names[tests.feature].to_numpy(object),
         LOG_FC: tests.log_fc,
@@ -198,7 +202,9 @@ def _indices(given: Any, names: pd.Index, what: str) -> np.ndarray:
             raise InputError(msg)
         return np.flatnonzero(values)
     if values.dtype.kind in "iu":
-        check.none_true((values < 0) | (values >= len(names)), f"indices of {what} are not in [0, {len(names)})", "correct them")
+        check.none_true(
+            (values < 0) | (values >= len(names)), f"indices of {what} are not in [0, {len(names)})", "correct them"
+        )
         return values.astype(np.int64)
     if not names.is_unique:
         msg = f"{what} cannot be told by name, as names repeat; pass indices."
@@ -208,7 +214,7 @@ def _indices(given: Any, names: pd.Index, what: str) -> np.ndarray:
     if missing:
         msg = f"{len(missing)} of {values.size} names of {what} are not in adata ({', '.join(missing[:3])}); correct them."
         raise InputError(msg)
-    return at.astype(np.int64)
+    return np.asarray(at, np.int64)
 
 
 def _covariates(adata: AnnData, names: Sequence[str] | None, used: np.ndarray, method: str) -> np.ndarray:
@@ -222,4 +228,4 @@ def _covariates(adata: AnnData, names: Sequence[str] | None, used: np.ndarray, m
         slots.obs_of(adata, name, writer="a verb that writes it")
         check.none_true(adata.obs[name].isna().to_numpy() & used, f"cells have no {name!r}", "leave those cells out")
         parts.append(design_columns(adata.obs[name]))
-    return np.nan_to_num(np.hstack(parts))
+    return np.asarray(np.nan_to_num(np.hstack(parts)))

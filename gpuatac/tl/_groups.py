@@ -129,4 +129,4 @@ def feature_lengths(adata: AnnData) -> np.ndarray:
         var = parsed
     lengths = var[slots.END].to_numpy(np.float64) - var[slots.START].to_numpy(np.float64)
     check.none_true(lengths <= 0, "features have no length", "remove them")
-    return lengths
+    return np.asarray(lengths)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -44,7 +46,7 @@ def csr_of(side, table):
 def dense(side, found, n_columns):
     indptr, indices, data = (side.to_host(part) for part in found)
     assert (indptr.dtype, indices.dtype) == (np.int64, np.int32)
-    for a, b in zip(indptr[:-1], indptr[1:], strict=True):
+    for a, b in itertools.pairwise(indptr.tolist()):
         assert (np.diff(indices[a:b]) > 0).all()
     return sp.csr_matrix((data, indices, indptr), shape=(indptr.size - 1, n_columns)).toarray()
 
@@ -55,9 +57,7 @@ def dense(side, found, n_columns):
 @pytest.mark.parametrize("source", [[2, 0, 1], [1, 1, 0, 2, 1], [0, 1, 2], [2], []], ids=str)
 def test_columns_are_taken_in_the_order_and_number_given(side, source):
     table = np.array([[1, 0, 3], [0, 0, 0], [4, 5, 6]], np.float32)
-    taken = side.matrices.take_columns(
-        csr_of(side, table), side.asarray(np.array(source, np.int32)), n_columns=3
-    )
+    taken = side.matrices.take_columns(csr_of(side, table), side.asarray(np.array(source, np.int32)), n_columns=3)
     np.testing.assert_array_equal(dense(side, taken, len(source)), table[:, source])
 
 

@@ -41,7 +41,9 @@ def merged_by_definition(groups, half_width):
     """Chains of windows; in each the best is taken (the last of equals) and what it overlaps removed, until none is left."""
     windows = []
     for peaks in groups.values():
-        for chrom, start, _end, offset, p in peaks[["chrom", "start", "end", "peak", "p_value"]].itertuples(index=False):
+        for chrom, start, _end, offset, p in peaks[["chrom", "start", "end", "peak", "p_value"]].itertuples(
+            index=False
+        ):
             summit = start + offset
             windows.append((chrom, max(summit - half_width, 0), summit + half_width + 1, p))
     windows.sort(key=lambda w: w[:3])
@@ -172,7 +174,7 @@ def test_bad_peaks_are_named(peaks, message):
 
 
 def test_anndata_without_peaks_says_what_to_call():
-    with pytest.raises(MissingSlotError, match="tl.call_peaks"):
+    with pytest.raises(MissingSlotError, match=r"call tl[.]call_peaks first"):
         ga.tl.merge_peaks(ad.AnnData(np.zeros((1, 1))), SIZES)
 
 
@@ -287,3 +289,13 @@ def test_regions_are_found_from_any_starting_point():
     for c, s, e in zip(peaks.chrom, peaks.start, peaks.end, strict=True):
         expected |= (regions.chrom == c) & (regions.start < e) & (regions.end > s)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("top", [1, 2, 2**11, 2**40])
+def test_order_is_that_of_a_stable_sort(top):
+    key = np.random.default_rng(0).integers(0, top, 3000)
+    np.testing.assert_array_equal(sweeps.sorted_order(key.copy()), np.argsort(key, kind="stable"))
+
+
+def test_nothing_to_order():
+    assert sweeps.sorted_order(np.empty(0, np.int64)).shape == (0,)

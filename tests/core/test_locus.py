@@ -159,3 +159,12 @@ def test_bins_are_of_1_2_5_sizes_and_at_most_1500(length, expected):
 
 def test_last_bin_ends_with_the_window():
     assert locus.bin_edges(5, 20, 10).tolist() == [5, 15, 20]
+
+
+def test_neighbours_that_only_touch_the_window_are_not_read(bk):
+    start, end = np.array([0, 10, 15, 20, 20], np.int32), np.array([10, 15, 20, 21, 30], np.int32)
+    touching = Fragments(
+        GENOME, np.array(["a"], object), np.array([0, 5, 5, 5]), start, end, np.zeros(5, np.int32), np.ones(5, np.int32)
+    )
+    found = locus.fragments_in(bk, [sample_on(bk, touching, np.zeros(1))], Window(0, 15, 20), EVERY)
+    assert found.start.tolist() == [15]

@@ -28,10 +28,16 @@ def clustered(seed: int, n: int, n_groups: int, *, size: int = SIZE, copies: boo
     return start, end, rng.integers(-1, n_groups, n).astype(np.int32), weight
 
 
-#: start, end, group, copies; and the number of groups
+#: Beyond what genomes have, for the kernels alone: start, end, group, copies; and the number of groups.
+EXTREMES: dict[str, tuple[tuple, int]] = {
+    "no group": ((int32(), int32(), int32(), None), 0),
+    "at the end of int32": (
+        (int32(2_147_470_000, 2_147_482_500), int32(2_147_470_500, 2_147_483_000), int32(0, 0), None), 1,
+    ),
+}  # fmt: skip
+#: The same for every backend.
 FRAGMENTS: dict[str, tuple[tuple, int]] = {
     "none": ((int32(), int32(), int32(), None), 2),
-    "no group": ((int32(), int32(), int32(), None), 0),
     "all left out": ((int32(5, 9), int32(50, 60), int32(-1, -1), int32(3, 4)), 2),
     "one": ((int32(700), int32(850), int32(0), None), 1),
     "one at the start of the chromosome": ((int32(0), int32(60), int32(1), None), 2),
@@ -45,7 +51,6 @@ FRAGMENTS: dict[str, tuple[tuple, int]] = {
          np.arange(450, dtype=np.int32) % 2, np.arange(450, dtype=np.int32) % 7 + 1), 2,
     ),
     "large counts": ((int32(40, 100, 120), int32(300, 200, 301), int32(0, 0, 0), int32(10**5, 10**5, 3)), 1),
-    "at the end of int32": ((int32(2_147_470_000, 2_147_480_000), int32(2_147_470_500, 2_147_480_500), int32(0, 0), None), 1),
     "random": (clustered(1, 300, 3), 3),
     "random with copies": (clustered(2, 200, 2, copies=True, low=1), 2),
 }  # fmt: skip
@@ -80,9 +85,8 @@ def pileup_cases():
         for insertions in (False, True):
             keywords = {"n_groups": n_groups, "insertions": insertions}
             yield "group_ends", f"{label}, insertions {insertions}", columns, keywords
-        if label != "at the end of int32":
-            for bin_size in (1, 7, 100, SIZE):
-                yield "coverage", f"{label}, {bin_size} bp", columns, {"n_groups": n_groups, "bin_size": bin_size}
+        for bin_size in (1, 7, 100, SIZE):
+            yield "coverage", f"{label}, {bin_size} bp", columns, {"n_groups": n_groups, "bin_size": bin_size}
 
 
 def window_cases():
@@ -99,9 +103,9 @@ def window_cases():
     yield "window_sums", "large", (large,), {"left": 9_999, "right": 0, "begin": 0, "stop": 1}
 
 
-def peak_cases():
-    """(verb, name, arguments, keywords); ``arguments`` are the fragments of some chromosomes."""
-    for label, (columns, n_groups) in FRAGMENTS.items():
+def passes(fragments: dict[str, tuple[tuple, int]]):
+    """(verb, name, arguments, keywords) of every pass over one chromosome, in every geometry."""
+    for label, (columns, n_groups) in fragments.items():
         for where, geometry in GEOMETRIES.items():
             keywords: dict[str, Any] = {"n_groups": n_groups, "geometry": geometry}
             name = f"{label}, {where}"
@@ -112,6 +116,11 @@ def peak_cases():
                 geometry.clip or (columns[0] > 0).all()
             ):  # a fragment at 0 is open below 0, where MACS3's signal has no place
                 yield "summits", name, (columns,), {**keywords, "slope": 0.005, **rules}
+
+
+def peak_cases():
+    """(verb, name, arguments, keywords); ``arguments`` are the fragments of some chromosomes."""
+    yield from passes(FRAGMENTS)
     three = (clustered(3, 120, 3), clustered(4, 0, 3), clustered(5, 200, 3))
     for where in ("as MACS", "whole", "no background"):
         keywords = {"n_groups": 3, "geometry": GEOMETRIES[where]}

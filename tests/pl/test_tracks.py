@@ -14,6 +14,7 @@ import gpuatac as ga
 from gpuatac import pl
 from gpuatac.errors import InputError, MissingFileError, MissingSlotError
 from gpuatac.genome import Genome
+from gpuatac.io import attach
 from gpuatac.io.gene_models import GeneModel
 from gpuatac.io.genes import read_transcripts
 from gpuatac.pl import _track_layout as layout
@@ -191,6 +192,20 @@ def test_automatic_bins_are_1_bp_in_a_small_window_and_at_most_1500_in_a_large_o
     assert edges[1] == 2000
 
 
+def test_a_data_set_on_disk_is_not_loaded_for_a_window(folder, cells, tmp_path):
+    adata = ga.pp.import_fragments(folder / "f.tsv", GENOME, min_num_fragments=1, device="cpu", out=tmp_path / "one")
+    adata.obs["type"] = cells.obs["type"].reindex(adata.obs_names)
+    whole = drawn(pl.tracks(adata, "type", region=WINDOW), "NK")[0]
+    ga.io.forget()
+    assert not attach._cache
+    figure = pl.tracks(adata[::-1].copy(), "type", region=WINDOW)  # rows may be in any order
+    assert not attach._cache
+    np.testing.assert_array_equal(drawn(figure, "NK")[0], whole)
+    np.testing.assert_array_equal(whole, drawn(pl.tracks(cells, "type", region=WINDOW), "NK")[0])
+    pl.tracks(adata, "type", region=WINDOW, normalize="reads")
+    assert attach._cache  # all fragments were counted
+
+
 def test_shared_scale_is_one_for_all_and_written_once(cells):
     figure = pl.tracks(cells, "type", region=WINDOW)
     tracks = [part(figure, f"track:{g}") for g in ("T", "B", "NK")]
@@ -286,6 +301,14 @@ def test_peaks_lie_under_the_track_of_their_group_cut_at_the_window(cells, how):
     assert bars(part(figure, "track:T"), "peaks") == [(10_000, 10_100), (11_000, 11_400)]
     assert bars(part(figure, "track:B"), "peaks") == [(13_900, 14_000)]
     assert bars(part(figure, "track:NK"), "peaks") == []
+
+
+def test_a_group_without_peaks_and_an_empty_consensus_draw_nothing(cells):
+    none = PEAKS.iloc[:0]
+    figure = pl.tracks(cells, "type", region=WINDOW, peaks={"T": none, "B": PEAKS}, consensus=none)
+    assert bars(part(figure, "track:T"), "peaks") == []
+    assert len(bars(part(figure, "track:B"), "peaks")) == 3
+    assert bars(part(figure, "consensus"), "consensus") == []
 
 
 def test_peaks_of_the_default_slot_are_drawn_where_there_are_some(cells):

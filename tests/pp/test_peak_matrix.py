@@ -23,7 +23,9 @@ def random_fragments(n=600):
         start = int(rng.integers(0, SIZES[chrom] - 1))
         end = min(start + int(rng.integers(1, 400)), SIZES[chrom])
         out.append(oracles.Fragment(chrom, start, end, str(rng.choice(BARCODES))))
-    return out + [oracles.Fragment("chr1", 50 + i, 50 + i + n, "AA-1") for i, n in enumerate((99, 100, 101, 199, 200, 201))]
+    return out + [
+        oracles.Fragment("chr1", 50 + i, 50 + i + n, "AA-1") for i, n in enumerate((99, 100, 101, 199, 200, 201))
+    ]
 
 
 FRAGMENTS = random_fragments()
@@ -54,7 +56,9 @@ def expected(regions, fragments=FRAGMENTS, strategy="paired-insertion"):
 def test_counts_stand_in_the_order_given(adata, strategy, kind):
     regions = random_regions(60)
     if kind == "sorted":  # chromosomes in an order that is not the genome's
-        regions = regions.sort_values(["chrom", "start", "end"], key=lambda c: c.map({"chr2": 0, "chr1": 1, "chr10": 2}.get) if c.name == "chrom" else c)
+        regions = pd.concat(
+            [regions[regions["chrom"] == c].sort_values(["start", "end"]) for c in ("chr2", "chr1", "chr10")]
+        )
     if kind == "few repeats":
         regions = pd.concat([regions, regions.iloc[[4]]])
     if kind == "many repeats":
@@ -93,7 +97,7 @@ def test_length_window_takes_in_both_ends(adata, strategy, low, high):
 
 
 def test_length_window_is_checked(adata):
-    with pytest.raises(InputError, match="max_frag_size must be at least|max_frag_size must be in"):
+    with pytest.raises(InputError, match="max_frag_size must be"):
         ga.pp.make_peak_matrix(adata, random_regions(3), min_frag_size=100, max_frag_size=50)
     with pytest.raises(InputError, match="min_frag_size"):
         ga.pp.make_peak_matrix(adata, random_regions(3), min_frag_size=-1)

@@ -77,7 +77,9 @@ def test_labels_may_be_given_and_cells_without_one_are_left_out(adata):
 
 
 def test_group_without_counts_stays_zero():
-    adata = ad.AnnData(sp.csr_matrix([[0, 0], [1, 3]], dtype=np.float32), obs=pd.DataFrame({"g": ["a", "b"]}, index=["0", "1"]))
+    adata = ad.AnnData(
+        sp.csr_matrix([[0, 0], [1, 3]], dtype=np.float32), obs=pd.DataFrame({"g": ["a", "b"]}, index=["0", "1"])
+    )
     np.testing.assert_array_equal(ga.tl.aggregate(adata, "g", normalize="RPM").X, [[0, 0], [250_000, 750_000]])
 
 
@@ -159,7 +161,8 @@ def test_rank_sum_equals_scipy(bk, seed, levels):
     found = rank_sum(table, second, bk)
     kwargs = {"alternative": "two-sided", "method": "asymptotic", "use_continuity": False}
     expected = [
-        1.0 if np.ptp(column) == 0 else mannwhitneyu(column[~second], column[second], **kwargs).pvalue for column in table.T
+        1.0 if np.ptp(column) == 0 else mannwhitneyu(column[~second], column[second], **kwargs).pvalue
+        for column in table.T
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert found[7] == found[8] == 1.0
@@ -248,7 +251,9 @@ def test_categorical_covariates_become_indicators_of_all_levels_but_the_first():
 # ---------------------------------------------------------------------------------------------------- diff_test
 
 
-def by_definition(adata, first, second, *, direction="both", min_log_fc=0.25, min_pct=0.05, features=None, covariates=()):
+def by_definition(
+    adata, first, second, *, direction="both", min_log_fc=0.25, min_pct=0.05, features=None, covariates=()
+):
     """{feature: (log2 fold change, p)} one feature at a time."""
     x = adata.X.toarray().astype(float)
     a, b = x[first], x[second]

@@ -10,6 +10,41 @@ import numba as nb
 import numpy as np
 
 _njit = nb.njit(cache=True, nogil=True)
+DIGIT = 11  # bits by which a pass sorts: its 2,048 places fit into a first-level cache
+
+
+@_njit
+def sorted_order(key):  # type: ignore[no-untyped-def]
+    """int32 (n,): the stable order of keys >= 0 (int64, overwritten), by DIGIT bits at a time from the lowest.
+
+    Linear: 30 million keys of 33 bits take three passes, where a sort by comparisons takes 25 steps for each.
+    """
+    n = key.size
+    highest = np.int64(0)
+    for i in range(n):
+        highest = max(highest, key[i])
+    order, other = np.arange(n).astype(np.int32), np.empty(n, np.int32)
+    keys, moved = key, np.empty(n, np.int64)
+    at = np.empty(1 << DIGIT, np.int64)
+    shift = 0
+    while highest >> shift:
+        at[:] = 0
+        for i in range(n):
+            at[(keys[i] >> shift) & ((1 << DIGIT) - 1)] += 1
+        total = np.int64(0)
+        for d in range(at.size):
+            count = at[d]
+            at[d] = total
+            total += count
+        for i in range(n):
+            d = (keys[i] >> shift) & ((1 << DIGIT) - 1)
+            k = at[d]
+            moved[k], other[k] = keys[i], order[i]
+            at[d] = k + 1
+        keys, moved = moved, keys
+        order, other = other, order
+        shift += DIGIT
+    return order
 
 
 @_njit
@@ -54,8 +89,8 @@ def suppress(chrom, start, end, score):  # type: ignore[no-untyped-def]
 
 
 @_njit
-def mark(chrom_ptr, start, end, column, peak_chrom, peak_start, peak_end, peak_group, table):  # type: ignore[no-untyped-def]
-    """Set ``table[group, column]`` where a peak of the group overlaps the region of that column.
+def mark(chrom_ptr, start, end, column, peak_chrom, peak_start, peak_end, table):  # type: ignore[no-untyped-def]
+    """Set ``table[column]`` where a peak overlaps the region of that column.
 
     Regions: disjoint, sorted; those of chromosome c are [chrom_ptr[c], chrom_ptr[c + 1]). Peaks come in any order; each
     is looked for from where the last one was, which is near when they come sorted.
@@ -80,8 +115,7 @@ def mark(chrom_ptr, start, end, column, peak_chrom, peak_start, peak_end, peak_g
                 high = k - 1
                 k -= step
                 step *= 2
-                if k < low:
-                    k = low
+                k = max(k, low)
             low = k
         while low < high:
             middle = (low + high) >> 1
@@ -92,5 +126,5 @@ def mark(chrom_ptr, start, end, column, peak_chrom, peak_start, peak_end, peak_g
         k = low
         j = k
         while j < chrom_ptr[c + 1] and start[j] < peak_end[i]:
-            table[peak_group[i], column[j]] = True
+            table[column[j]] = True
             j += 1

@@ -214,7 +214,7 @@ def logistic_fits(design, trials, indptr, rows, low, high, found, likelihood):  
             if not gain > 2 * TOLERANCE:
                 break
             better = False
-            for halving in range(MOST_HALVINGS):
+            for _halving in range(MOST_HALVINGS):
                 for a in range(k):
                     trial[a] = b[a] + step[a]
                 new = _evaluate(design, trials, success, trial, eta, gradient, hessian, True)
