@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 SAME_LOCUS = 1_000_000  # bp: transcripts of one name that are farther apart are different genes
-_TRANSCRIPT_ID = re.compile(rb'transcript_id[ =]"?([^";]+)')
+_TRANSCRIPT_ID = re.compile(rb'(?:^|[;\s])transcript_id[ =]"?([^";]+)')
 _PARENT = re.compile(rb"(?:^|;)\s*Parent=([^;]+)")
 _EXON, _CODING = b"exon", b"CDS"
 _COLUMNS = ("transcript_id", "start", "end", "coding")
@@ -231,8 +231,8 @@ def _gff_pieces(path: Path, text: bytes, chrom: str) -> list[tuple[str, int, int
     for i, letter in enumerate(name):
         here[here] = codes[gff.starts[gff.lines[here]] + i] == letter
     gff.lines, gff.kind = gff.lines[here], gff.kind[here]
-    names = {}  # GFF3: ID of a transcript to the name read_transcripts gives it
-    for field in gff.rows(annotation_files._TRANSCRIPT.match)[1]:
+    names = {}  # GFF3: ID of a transcript (or gene) to the name read_transcripts gives it
+    for field in gff.rows(lambda k: annotation_files._TRANSCRIPT.match(k) or annotation_files._GENE.search(k))[1]:
         values = annotation_files._gff3_values(field[8])
         if "ID" in values:
             names[values["ID"]] = values.get("transcript_id") or values["ID"]

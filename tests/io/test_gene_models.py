@@ -59,6 +59,16 @@ def test_exons_and_coding_parts_are_0_based_and_bear_the_name_of_their_transcrip
     assert gene_models.read_exons(path, "chr2").empty
 
 
+def test_parts_of_a_gene_without_transcripts_belong_to_the_gene(tmp_path):
+    path = tmp_path / "a.gff3"
+    text = gff("gene", 11, 90, "ID=gene-b1;Name=b1") + gff(
+        "CDS", 11, 90, "ID=cds-1;Parent=gene-b1;orig_transcript_id=x"
+    )
+    path.write_text("##gff-version 3\n" + text)
+    (model,) = gene_models.genes_in(read_transcripts(path), GENOME, 0, 0, 1000)
+    assert (model.name, model.coding.tolist()) == ("b1", [[10, 90]])
+
+
 def test_bed6_has_no_exons(tmp_path):
     path = tmp_path / "a.bed"
     path.write_text("chr1\t100\t400\tt1\t0\t+\n")

@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpuatac.backend import get
 from gpuatac.backend.gpu import launch
 from gpuatac.backend.gpu.peaks import Peaks
 from gpuatac.backend.gpu.pileup import Pileup
 from gpuatac.backend.gpu.segments import batches
 from gpuatac.backend.pileup_protocol import Cutoffs, Geometry, GroupEnds
+from gpuatac.core.peaks import PeakModel, call_peaks
+from gpuatac.core.pseudobulk import totals_of
 
 from . import pileup_cases as cases
 from . import pileup_oracle as oracle
@@ -191,3 +194,43 @@ def test_scores_are_computed_beyond_the_table_of_logarithms(library):
 
     t, rate = np.array([0, 5, 40], np.int32), np.array([0.5, 30.0, 12.0])
     np.testing.assert_array_equal(Peaks(np, short).poisson_scores(t, rate), oracle.poisson_scores(t, rate))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"nolambda": True, "call_summits": False},
+        {"whole": True},
+        {"whole": True, "copies": True},
+        {"broad": True},
+        {"shift": -75, "extsize": 150, "pvalue": 0.01},
+    ],
+    ids=str,
+)
+def test_called_peaks_are_those_of_the_cpu_backend(launcher, model):
+    """The whole call, by ``core`` on either backend: 5 clusters in 2 Mb on each of two chromosomes, three groups."""
+    columns = []
+    for seed in (21, 22):
+        rng = np.random.default_rng(seed)
+        start, end, group, copies = cases.clustered(seed, 1_500, 3, size=200_000, copies=True, low=20)
+        start[::3], end[::3] = (np.sort(rng.integers(20, 190_000, 500)), 0)
+        start = np.sort(start)
+        columns.append((start, (start + rng.integers(20, 400, start.size)).astype(np.int32), group, copies))
+    found = [called(bk, columns, PeakModel(**model)) for bk in (get("cpu"), CpuRunBackend(launcher))]
+    assert sum(len(group) for group in found[0]) > 10
+    assert found[1] == found[0]
+
+
+def called(bk, columns, model):
+    """Rows of each group's peaks."""
+    parts = []
+    for start, end, group, copies in columns:
+        given = [bk.asarray(column) for column in (start, end, group)]
+        weight = bk.asarray(copies) if model.copies else None
+        parts.append(bk.pileup.group_ends(*given, n_groups=3, weight=weight))
+    totals = totals_of(bk, parts[0]) + totals_of(bk, parts[1])
+    sources = [lambda ends=ends: ends for ends in parts]
+    mean = totals.bases / totals.rows
+    peaks, _ = call_peaks(bk, sources, totals, model, genome_size=4e5, mean_length=mean)
+    return [list(zip(*(np.asarray(column).tolist() for column in group), strict=True)) for group in peaks]
