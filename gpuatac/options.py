@@ -6,7 +6,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 #: Steps of the main job after the import, in order; a run may go on from any of them.
-STEP_NAMES = ("qc", "cells", "tiles", "features", "doublets", "spectral", "knn", "umap", "leiden", "genes", "figures")
+STEP_NAMES = (
+    "qc", "cells", "tiles", "features", "doublets", "spectral", "knn", "umap", "leiden", "genes", "peaks", "coverage", "figures",
+)  # fmt: skip
+#: What ``until`` may say, with the last step that is then done before the figures.
+UNTIL = {"clusters": "genes", "peaks": "peaks", "coverage": "coverage"}
 
 
 def _opt(default: Any, step: str, text: str, **meta: Any) -> Any:
@@ -23,7 +27,10 @@ class RunOptions:
         None, "qc", "GTF, GFF3, genePred or BED of transcripts; without it no TSS and gene steps", path=True
     )
     blacklist: str | None = _opt(
-        None, "qc", "BED of regions whose tiles are never selected and whose share is measured", path=True
+        None,
+        "qc",
+        "BED of regions whose tiles are never selected, whose peaks and coverage are left out, and whose share is measured",
+        path=True,
     )
     contigs: str = _opt(
         "main", "import", "chromosomes to keep: main (numbered, X, Y, M) or all", choices=("main", "all")
@@ -47,7 +54,9 @@ class RunOptions:
         "what a fragment adds to a tile",
         choices=("paired-insertion", "insertion", "fragment"),
     )
-    exclude_chroms: str = _opt("chrM,chrMT,M,MT,chrY,Y", "tiles", "chromosomes without tiles, separated by commas")
+    exclude_chroms: str = _opt(
+        "chrM,chrMT,M,MT,chrY,Y", "tiles", "chromosomes without tiles and peaks, separated by commas"
+    )
     n_features: int = _opt(500_000, "features", "tiles to embed with, at most")
     feature_method: str = _opt(
         "count", "features", "how tiles are ranked: count or variability", choices=("count", "variability")
@@ -75,6 +84,25 @@ class RunOptions:
         "auto", "leiden", "auto, igraph (deterministic) or cugraph (GPU)", choices=("auto", "igraph", "cugraph")
     )
     gene_upstream: int = _opt(2000, "genes", "bp upstream of a gene that count towards its activity")
+    until: str = _opt(
+        "coverage",
+        "peaks",
+        "where the job ends: clusters, peaks (of each cluster), or coverage (bigWig tracks of each cluster)",
+        choices=tuple(UNTIL),
+    )
+    peak_qvalue: float = _opt(0.05, "peaks", "highest q-value of a peak")
+    peak_max_frag_size: int | None = _opt(
+        None, "peaks", "longest fragment that peaks are called from, in bp (180: nucleosome-free ones)"
+    )
+    peak_min_cells: int = _opt(5, "peaks", "clusters of fewer cells get no peaks")
+    peak_half_width: int = _opt(250, "peaks", "bp of a consensus peak on either side of its summit")
+    marker_pvalue: float | None = _opt(
+        None, "peaks", "p-value of a marker region; unset: 0.01, more where 3 to 6 clusters cannot reach it (see below)"
+    )
+    coverage_bin_size: int = _opt(10, "coverage", "bin of the coverage tracks in bp")
+    coverage_normalization: str = _opt(
+        "RPKM", "coverage", "how coverage is scaled: RPKM, CPM, BPM or none", choices=("RPKM", "CPM", "BPM", "none")
+    )
     seed: int = _opt(0, "doublets", "seed of everything random")
     figure_format: str = _opt("png", "figures", "png, pdf or svg", choices=("png", "pdf", "svg"))
 

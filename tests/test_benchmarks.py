@@ -246,13 +246,13 @@ def test_the_chain_for_the_gpu_runs_on_a_cpu_and_writes_its_tables(tmp_path, sam
     chain = importlib.import_module("gpu_chain")
     arguments = {
         "--work": tmp_path, "--fragments": sample.fragments, "--genes": sample.genes, "--chrom-sizes": sample.chrom_sizes,
-        "--device": "cpu", "--millions": 0.01, "--repeats": 1, "--results": tmp_path / "results",
+        "--device": "cpu", "--millions": 0.01, "--cuts": 0.05, "--repeats": 1, "--results": tmp_path / "results",
     }  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["gpu_chain.py", *(str(x) for pair in arguments.items() for x in pair)])
     chain.main()
     shown = capsys.readouterr().out
     assert " cells, " in shown
-    steps, sorts = sorted((tmp_path / "results").glob("*.csv"))
+    steps, peaks, sorts = sorted((tmp_path / "results").glob("*.csv"))
     with steps.open() as file:
         rows = list(csv.DictReader(file))
     assert [r["step"] for r in rows][:5] == [
@@ -261,3 +261,5 @@ def test_the_chain_for_the_gpu_runs_on_a_cpu_and_writes_its_tables(tmp_path, sam
     assert all(float(r["ms"]) >= 0 for r in rows)
     with sorts.open() as file:
         assert [r["step"] for r in csv.DictReader(file)] == ["tile_counts", "sort_fragments"]
+    with peaks.open() as file:
+        assert [(r["step"], r["cuts"]) for r in csv.DictReader(file)] == [("ends by group", "50000"), ("peaks", "50000")]

@@ -110,7 +110,9 @@ class Cutoffs(NamedTuple):
 
     ptr: np.ndarray  # host int64 (n_groups + 1,)
     least: np.ndarray  # host int32: the smallest pileup above the cutoff; 2^31 - 1 for none
-    holes: tuple[np.ndarray, ...] = ()  # of each group, host int64, ascending: n << 32 | t; empty tuple: no group has any
+    holes: tuple[
+        np.ndarray, ...
+    ] = ()  # of each group, host int64, ascending: n << 32 | t; empty tuple: no group has any
 
 
 class Summits(NamedTuple):

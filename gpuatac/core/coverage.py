@@ -185,8 +185,9 @@ def track(
 
 def _near(bk: Backend, runs: Runs, begin: int, stop: int) -> Runs:
     """The runs of a single group that reach into [begin, stop)."""
-    lo = int(bk.xp.searchsorted(runs.end, np.int32(max(begin, 0)), side="right"))
-    hi = int(bk.xp.searchsorted(runs.start, np.int32(min(stop, 2**31 - 1)), side="left"))
+    first, last = (bk.asarray(np.array([at], np.int32)) for at in (max(begin, 0), min(stop, 2**31 - 1)))
+    lo = int(bk.xp.searchsorted(runs.end, first, side="right")[0])
+    hi = int(bk.xp.searchsorted(runs.start, last, side="left")[0])
     return Runs(np.array([0, max(hi - lo, 0)], np.int64), runs.start[lo:hi], runs.end[lo:hi], runs.value[lo:hi])
 
 

@@ -27,7 +27,7 @@ class Side(NamedTuple):
     found: np.ndarray
 
 
-class Tested(NamedTuple):
+class Outcome(NamedTuple):
     """Features (indices) with log2 fold change, p and adjusted p, by rising adjusted p."""
 
     feature: np.ndarray
@@ -92,8 +92,8 @@ def compare(
     return out[back]
 
 
-def sorted_tests(features: np.ndarray, log_fc: np.ndarray, pvalue: np.ndarray) -> Tested:
+def sorted_tests(features: np.ndarray, log_fc: np.ndarray, pvalue: np.ndarray) -> Outcome:
     """The tests by rising adjusted p; equals stay in the order given."""
     adjusted = benjamini_hochberg(pvalue)
     order = np.argsort(adjusted, kind="stable")
-    return Tested(features[order], log_fc[order], pvalue[order], adjusted[order])
+    return Outcome(features[order], log_fc[order], pvalue[order], adjusted[order])

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gpuatac.backend.pileup_protocol import Cutoffs, Geometry, SegmentLengths, Segments, Summits
+from gpuatac.memory import get_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gpuatac.backend.pileup_protocol import GroupEnds
     from gpuatac.backend.protocol import Backend
@@ -27,6 +28,7 @@ BROAD_GAPS = 4  # gaps of broad regions are so many times wider
 NEVER = np.iinfo(np.int32).max
 SURE = 0.31  # P(X > t) > 1/2 for t < rate - 2, so -log10 p is below this there
 FEWEST_FOLD = 1.0
+SHARE_OF_PEAKS, PEAK_BYTES, ROWS_PER_PEAK = 16, 60, 8  # of the memory limit; a summit while it is called; fragments a peak has
 
 
 @dataclass(frozen=True)
@@ -203,20 +205,22 @@ def call_peaks(
     *,
     genome_size: float,
     mean_length: np.ndarray,
-) -> tuple[list[CalledPeaks], list[Blocks | None]]:
-    """Peaks of every group, and for broad peaks the strong blocks within them.
+) -> Iterator[tuple[int, CalledPeaks, Blocks | None]]:
+    """(group, its peaks, for broad peaks the strong blocks within them), for every group; not always in order.
 
     ``sources`` are the fragments of each chromosome, in order of chromosome; ``mean_length`` is that of each group's fragments.
     """
+    n_groups = totals.rows.size
     if not sources:
         nothing = CalledPeaks(*(np.empty(0, np.int32) for _ in range(5)), *(np.empty(0, np.float32) for _ in range(4)))
-        return [nothing] * totals.rows.size, [no_blocks() if model.broad else None] * totals.rows.size
+        for g in range(n_groups):
+            yield g, nothing, no_blocks() if model.broad else None
+        return
     geometry = model.geometry
-    lengths = bk.peaks.segment_lengths(sources, geometry)
     cutoff = np.float32(-log10(model.qvalue if model.pvalue is None else model.pvalue))
     broad = np.float32(-log10(model.broad_cutoff))
     lowest = float(min(cutoff, broad) if model.broad else cutoff)
-    n_groups = totals.rows.size
+    lengths = bk.peaks.segment_lengths(sources, geometry)
     scores = scores_of(bk, lengths, *fixed_rates(model, totals, genome_size), lowest=lowest)
 
     def table(level: np.float32) -> Cutoffs:
@@ -226,20 +230,34 @@ def call_peaks(
     if model.broad:
         from gpuatac.core import broad_peaks
 
-        weak, strong = table(broad), table(cutoff)
-        called = broad_peaks.call(bk, sources, geometry, weak, strong, scores, spans)
-        return [peaks for peaks, _ in called], [blocks for _, blocks in called]
+        called = broad_peaks.call(bk, sources, geometry, table(broad), table(cutoff), scores, spans)
+        for g, (peaks, blocks) in enumerate(called):
+            yield g, peaks, blocks
+        return
     cutoffs = table(cutoff)
-    out: list[CalledPeaks | None] = [None] * n_groups
-    for span in sorted(set(spans)):  # one pass where every group has the same lengths, as with cuts
-        groups = [g for g in range(n_groups) if spans[g] == span]
+    for groups in _batches(totals.rows, spans):
         chosen = cutoffs if len(groups) == n_groups else _only(cutoffs, groups)
+        least, gap = spans[groups[0]]
         found = bk.peaks.summits(
-            sources, geometry, chosen, min_length=span[0], max_gap=span[1], subpeaks=model.call_summits
+            sources, geometry, chosen, min_length=least, max_gap=gap, subpeaks=model.call_summits
         )
         for g in groups:
-            out[g] = _narrow(found, g, scores[g])
-    return [peaks for peaks in out if peaks is not None], [None] * n_groups
+            yield g, _narrow(found, g, scores[g]), None
+
+
+def _batches(rows: np.ndarray, spans: list[tuple[int, ...]]) -> list[list[int]]:
+    """Groups to call in one pass: of the same lengths (as all are with cuts), with peaks that fit into a share of memory."""
+    most = max(get_memory() // SHARE_OF_PEAKS // PEAK_BYTES * ROWS_PER_PEAK, 1)
+    out: list[list[int]] = []
+    for span in sorted(set(spans)):
+        held = most + 1
+        for g in (g for g in range(len(spans)) if spans[g] == span):
+            if held + rows[g] > most:
+                out.append([])
+                held = 0
+            out[-1].append(g)
+            held += int(rows[g])
+    return out
 
 
 def _only(cutoffs: Cutoffs, groups: list[int]) -> Cutoffs:

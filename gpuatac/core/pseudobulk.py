@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from gpuatac.core.counts import Table
 
 
+FEW_GROUPS = 64  # are summed one by one
+
+
 @dataclass(frozen=True)
 class FragmentFilter:
     """Which fragments count: lengths in bp, both bounds inclusive; none that overlaps the blacklist.
@@ -115,5 +118,8 @@ def totals_of(bk: Backend, ends: GroupEnds) -> Totals:
 
 def _sums(bk: Backend, values: Any, ptr: np.ndarray) -> np.ndarray:
     """int64 (n_groups,): the sum over each group's entries."""
-    sums = [values[a:b].sum(dtype=bk.xp.int64) for a, b in zip(ptr[:-1].tolist(), ptr[1:].tolist(), strict=True)]
-    return bk.to_host(bk.xp.stack(sums)).astype(np.int64) if sums else np.zeros(0, np.int64)
+    if ptr.size > FEW_GROUPS:
+        running = bk.xp.concatenate([bk.xp.zeros(1, np.int64), bk.xp.cumsum(values, dtype=np.int64)])
+        return np.diff(bk.to_host(running[bk.asarray(ptr)]))
+    sums = [values[a:b].sum(dtype=np.int64) for a, b in zip(ptr[:-1].tolist(), ptr[1:].tolist(), strict=True)]
+    return np.array([int(s) for s in sums], np.int64)

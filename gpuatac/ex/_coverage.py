@@ -112,7 +112,7 @@ def export_coverage(
     compression_level
         1 to 9 for gzip (default 6), 1 to 22 for zstandard (default 3).
     tempdir
-        Where zoom levels wait while bigWigs are written, about a third of their size; None for the system's folder.
+        Where zoom levels of bigWigs and long texts wait, about half the size of the files; None for the system's folder.
     n_jobs
         Threads; 0 or below for every core.
 
@@ -141,6 +141,8 @@ def export_coverage(
         msg = f"compression is {compression!r}, but a bigWig is compressed by itself; leave it out or write bedGraph."
         raise InputError(msg)
     compression_level = outputs.level_of(compression, compression_level)
+    if tempdir is not None:
+        check.existing_file(Path(tempdir), "tempdir")
     n_threads = outputs.n_threads_of(n_jobs)
     genome = genome_of(adata)
     norm = Normalization(
@@ -166,17 +168,20 @@ def export_coverage(
         writers: list[Any] = []
         for g, path in enumerate(outputs.partials(stack, paths)):
             if folder is None:
-                writers.append(TextWriter(path, compression=compression, level=compression_level))
+                writers.append(TextWriter(path, compression=compression, level=compression_level, tempdir=tempdir))
             else:
                 first = _first_zoom(bin_size, int(genome.sizes.sum()), int(amounts.total[g]))
                 writers.append(BigWigWriter(path, chroms, spill=folder / str(g), first_zoom=first))
         tracks = partial(coverage.track, bulks.bk, bin_size=bin_size, window=smooth_base)
         pool = ThreadPoolExecutor(n_threads, COUNTING_THREAD)
+        ordered = [outputs.InOrder(writer) for writer in writers]
         try:
-            _write(bulks, reads, tracks, divisors, writers, pool, n_threads)
+            _write(bulks, reads, tracks, divisors, ordered, pool, n_threads)
             list(pool.map(lambda writer: writer.close(), writers))
         finally:  # before the stack removes what the threads write
             pool.shutdown(cancel_futures=True)
+            for one in ordered:
+                one.discard()
     return {group: str(path) for group, path in zip(groups, paths, strict=True)}
 
 
@@ -236,14 +241,13 @@ def _write(
     reads: Reads,
     tracks: Callable[..., Any],
     divisors: np.ndarray,
-    writers: list[Any],
+    ordered: list[outputs.InOrder],
     pool: ThreadPoolExecutor,
     n_threads: int,
 ) -> None:
     """Every group's track, chromosome by chromosome; a few chromosomes are under way at once, as far as memory goes."""
     on_gpu = bulks.bk.name == "gpu"
-    ordered = [outputs.InOrder(writer) for writer in writers]
-    n_groups = len(writers)
+    n_groups = len(ordered)
     at_once = _at_once(bulks, 1 + -(-n_threads // max(1, n_groups)))
 
     def ends_of(code: int) -> Any:
@@ -251,7 +255,7 @@ def _write(
 
     def put(number: int, code: int, g: int, parts: Any) -> None:
         name = bulks.genome.names[code]
-        writer = writers[g]
+        writer = ordered[g].writer
         packed = (
             writer.pack(name, parts) if isinstance(writer, BigWigWriter) else writer.pack(bedgraph_text(name, parts))
         )

@@ -118,3 +118,10 @@ class InOrder:
                 ready = self._waiting.pop(self._next)
                 self._next += 1
             self.writer.append(ready)
+
+    def discard(self) -> None:
+        """Drop what still waits, after a failure."""
+        for piece in self._waiting.values():
+            if hasattr(piece, "close"):
+                piece.close()
+        self._waiting.clear()

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 FORMATS = ("narrowPeak", "broadPeak", "gappedPeak", "bed")
-COLUMNS = ("chrom", "start", "end", "name", "score", "strand", "signal_value", "p_value", "q_value")
+COLUMNS = ("chrom", "start", "end", "score", "strand", "signal_value", "p_value", "q_value")
 ROWS = 100_000  # written at a time
+LETTERS = 26
 
 
 def export_peaks(
@@ -90,10 +91,11 @@ def export_peaks(
     names = outputs.file_names(list(frames), prefix, f".{output_format}" if suffix is None else suffix)
     paths = outputs.targets(out_dir, names)
     with ExitStack() as stack:
-        for frame, path in zip(frames.values(), outputs.partials(stack, paths), strict=True):
+        for (group, frame), path in zip(frames.items(), outputs.partials(stack, paths), strict=True):
+            named = frame.assign(name=peak_names(frame, group))
             with path.open("w", encoding="utf-8", newline="\n") as out:
                 for at in range(0, len(frame), ROWS):
-                    out.write(_text(frame.iloc[at : at + ROWS], output_format))
+                    out.write(_text(named.iloc[at : at + ROWS], output_format))
     return {group: str(path) for group, path in zip(frames, paths, strict=True)}
 
 
@@ -114,12 +116,31 @@ def _frames(peaks: Any, key: str) -> dict[str, pd.DataFrame]:
     return frames
 
 
+def peak_names(frame: pd.DataFrame, group: str) -> np.ndarray:
+    """``<group>_peak_<n>``, with a letter where a region has several rows, as MACS3 names peaks: object (n,)."""
+    new = np.ones(len(frame), bool)
+    chrom, end = frame["chrom"].to_numpy(), frame["end"].to_numpy()
+    new[1:] = (chrom[1:] != chrom[:-1]) | (end[1:] != end[:-1])
+    number = np.cumsum(new)
+    several = np.bincount(number)[number] > 1 if number.size else new
+    sub = np.arange(new.size) - np.flatnonzero(new)[number - 1]
+    letter = np.array([_letters(k) for k in range(int(sub.max(initial=0)) + 1)], dtype=object)
+    out = np.array([f"{group}_peak_{k}" for k in number.tolist()], dtype=object)
+    out[several] += letter[sub[several]]
+    return out
+
+
+def _letters(k: int) -> str:
+    """a, b, ..., z, ba, bb, ...: as MACS3 counts subpeaks."""
+    return chr(97 + k) if k < LETTERS else _letters(k // LETTERS) + chr(97 + k % LETTERS)
+
+
 def _text(frame: pd.DataFrame, output_format: str) -> str:
     """Lines of one block of rows."""
     scores = frame["score"].to_numpy()
-    full = (frame["q_value"].to_numpy() * 10).astype(np.int64)
+    full = (frame["q_value"].to_numpy(np.float64) * 10).astype(np.int64)
     by_q = np.minimum(full, 1000) == scores  # else the score is of p
-    scores = np.where(by_q, full, (frame["p_value"].to_numpy() * 10).astype(np.int64))
+    scores = np.where(by_q, full, (frame["p_value"].to_numpy(np.float64) * 10).astype(np.int64))
     where = [frame["chrom"].astype(str), frame["start"], frame["end"], frame["name"], scores]
     values = [[f"{x:.6g}" for x in frame[c].to_numpy().tolist()] for c in ("signal_value", "p_value", "q_value")]
     if output_format == "bed":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,6 +18,7 @@ Compression = Literal["gzip", "zstandard"]
 LEVELS: dict[Compression, tuple[int, int]] = {"gzip": (1, 9), "zstandard": (1, 22)}
 DEFAULT_LEVEL: dict[Compression, int] = {"gzip": 6, "zstandard": 3}
 LINES_AT_ONCE = 1 << 19
+SPOOLED = 64 << 20  # bytes of one chromosome that wait in memory
 
 
 class TextWriter:
@@ -26,32 +28,49 @@ class TextWriter:
     own. zstandard is one frame.
     """
 
-    def __init__(self, path: Path, *, compression: Compression | None = None, level: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        compression: Compression | None = None,
+        level: int | None = None,
+        tempdir: str | Path | None = None,
+    ) -> None:
         self._path, self._compression = path, compression
-        self._level = DEFAULT_LEVEL.get(compression, 0) if level is None and compression is not None else level or 0
+        self._tempdir = None if tempdir is None else str(tempdir)
+        self._level = DEFAULT_LEVEL[compression] if level is None and compression is not None else level or 0
         path.write_bytes(b"")
         if compression == "zstandard":
             import zstandard
 
             self._zstd = zstandard.ZstdCompressor(level=self._level).compressobj()
 
-    def pack(self, texts: Iterable[bytes]) -> list[bytes]:
-        """What ``append`` takes: BGZF blocks, else the text itself."""
-        if self._compression != "gzip":
-            return list(texts)
+    def pack(self, texts: Iterable[bytes]) -> IO[bytes]:
+        """What ``append`` takes: BGZF blocks, else the text itself; in memory, or in a temporary file where it is long."""
+        out: Any = SpooledTemporaryFile(SPOOLED, dir=self._tempdir)
+        try:
+            out.writelines(texts if self._compression != "gzip" else self._blocks(texts))
+        except BaseException:
+            out.close()
+            raise
+        return out  # type: ignore[no-any-return]
+
+    def _blocks(self, texts: Iterable[bytes]) -> Iterator[bytes]:
         level = self._level if self._level > 6 else 3 if self._level > 3 else 1
-        out, rest = [], b""
+        rest = b""
         for text in texts:
             whole = rest + text
             stop = len(whole) - len(whole) % BLOCK
-            out += [bgzf_block(whole[at : at + BLOCK], level) for at in range(0, stop, BLOCK)]
+            yield from (bgzf_block(whole[at : at + BLOCK], level) for at in range(0, stop, BLOCK))
             rest = whole[stop:]
-        return [*out, bgzf_block(rest, level)] if rest else out
+        if rest:
+            yield bgzf_block(rest, level)
 
-    def append(self, packed: list[bytes]) -> None:
+    def append(self, packed: IO[bytes]) -> None:
         """Write a packed piece."""
-        with self._path.open("ab") as out:
-            for piece in packed:
+        with packed, self._path.open("ab") as out:
+            packed.seek(0)
+            while piece := packed.read(1 << 20):
                 out.write(self._zstd.compress(piece) if self._compression == "zstandard" else piece)
 
     def close(self) -> None:

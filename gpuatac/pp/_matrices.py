@@ -302,7 +302,8 @@ def make_gene_matrix(
         parts = counts.region_matrix(
             bk, sample, n, chrom=spans.chrom, start=spans.start, end=spans.end, strategy=counting_strategy
         )
-        return bk.counting.max_over_groups(parts, bk.asarray(group.astype(np.int32)), n_groups=len(names))
+        found: Csr = bk.counting.max_over_groups(parts, bk.asarray(group.astype(np.int32)), n_groups=len(names))
+        return found
 
     import anndata as ad
 

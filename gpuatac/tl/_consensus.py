@@ -252,7 +252,7 @@ def _codes(column: pd.Series, genome: Genome, what: str) -> np.ndarray:
     else:
         codes, names = pd.factorize(column)
     of_name = np.append(genome.codes_of(map(str, names)), np.int32(-1))
-    chrom = of_name[codes]
+    chrom: np.ndarray = of_name[codes]
     if (chrom < 0).any():
         wrong = [str(name) for name in dict.fromkeys(column[chrom < 0].astype(object))]
         msg = (
@@ -260,7 +260,7 @@ def _codes(column: pd.Series, genome: Genome, what: str) -> np.ndarray:
             f"({', '.join(wrong[:5])}); sizes are known for {', '.join(genome.names[:5])}, ...: remove the peaks or add the sizes."
         )
         raise InputError(msg)
-    return np.asarray(chrom)
+    return chrom
 
 
 def _table(regions: Regions, groups: list[_Group], genome: Genome) -> pd.DataFrame:

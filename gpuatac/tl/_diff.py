@@ -12,7 +12,7 @@ import pandas as pd
 from gpuatac import check, slots
 from gpuatac.backend import backend_of
 from gpuatac.core import differential
-from gpuatac.core.differential import Side, Tested
+from gpuatac.core.differential import Side, Outcome
 from gpuatac.core.glm import design_columns
 from gpuatac.core.groups import group_sums
 from gpuatac.errors import InputError
@@ -142,7 +142,7 @@ def diff_test(
     return pd.concat(results, ignore_index=True)
 
 
-def _frame(tests: Tested, adata: AnnData, names: tuple[str, str] | None) -> pd.DataFrame:
+def _frame(tests: Outcome, adata: AnnData, names: tuple[str, str] | None) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     if names is not None:
         columns = {
@@ -209,12 +209,12 @@ def _indices(given: Any, names: pd.Index, what: str) -> np.ndarray:
     if not names.is_unique:
         msg = f"{what} cannot be told by name, as names repeat; pass indices."
         raise InputError(msg)
-    at = names.get_indexer(values.astype(object))
+    at: np.ndarray = names.get_indexer(values.astype(object)).astype(np.int64)
     missing = [str(v) for v in values[at < 0]]
     if missing:
         msg = f"{len(missing)} of {values.size} names of {what} are not in adata ({', '.join(missing[:3])}); correct them."
         raise InputError(msg)
-    return np.asarray(at, np.int64)
+    return at
 
 
 def _covariates(adata: AnnData, names: Sequence[str] | None, used: np.ndarray, method: str) -> np.ndarray:
@@ -228,4 +228,5 @@ def _covariates(adata: AnnData, names: Sequence[str] | None, used: np.ndarray, m
         slots.obs_of(adata, name, writer="a verb that writes it")
         check.none_true(adata.obs[name].isna().to_numpy() & used, f"cells have no {name!r}", "leave those cells out")
         parts.append(design_columns(adata.obs[name]))
-    return np.asarray(np.nan_to_num(np.hstack(parts)))
+    table: np.ndarray = np.nan_to_num(np.hstack(parts))
+    return table

@@ -127,6 +127,6 @@ def feature_lengths(adata: AnnData) -> np.ndarray:
             msg = 'features have no length: var has no "start" and "end", and names are not like chr1:1-2; use normalize="RPM".'
             raise InputError(msg)
         var = parsed
-    lengths = var[slots.END].to_numpy(np.float64) - var[slots.START].to_numpy(np.float64)
+    lengths: np.ndarray = var[slots.END].to_numpy(np.float64) - var[slots.START].to_numpy(np.float64)
     check.none_true(lengths <= 0, "features have no length", "remove them")
-    return np.asarray(lengths)
+    return lengths

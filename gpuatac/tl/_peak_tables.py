@@ -1,4 +1,4 @@
-"""Called peaks as tables, named and scored as MACS3 names and scores them."""
+"""Called peaks as tables, scored as MACS3 scores them."""
 
 from __future__ import annotations
 
@@ -8,52 +8,43 @@ import pandas as pd
 from gpuatac.core.peaks import Blocks, CalledPeaks
 
 MOST_SCORE = 1000
-LETTERS = 26
 
 
-def peak_frame(
-    peaks: CalledPeaks, blocks: Blocks | None, chroms: list[str], *, name: str, by_p: bool = False
-) -> pd.DataFrame:
+def peak_frame(peaks: CalledPeaks, blocks: Blocks | None, chroms: list[str], *, by_p: bool = False) -> pd.DataFrame:
     """One group's peaks; ``chroms`` names the numbers in ``peaks.chrom``. ``score`` is of q, or of p with ``by_p``."""
-    new = np.ones(peaks.start.size, bool)
-    new[1:] = (peaks.chrom[1:] != peaks.chrom[:-1]) | (peaks.end[1:] != peaks.end[:-1])
     score = ((peaks.p if by_p else peaks.q).astype(np.float64) * 10).astype(np.int64)
     frame = pd.DataFrame(
         {
             "chrom": pd.Categorical.from_codes(peaks.chrom, chroms),
             "start": peaks.start,
             "end": peaks.end,
-            "name": _names(new, name),
             "score": np.minimum(score, MOST_SCORE).astype(np.int32),
             "strand": pd.Categorical.from_codes(np.zeros(peaks.start.size, np.int8), ["."]),
-            "signal_value": peaks.fold.astype(np.float64),
-            "p_value": peaks.p.astype(np.float64),
-            "q_value": peaks.q.astype(np.float64),
+            "signal_value": peaks.fold,
+            "p_value": peaks.p,
+            "q_value": peaks.q,
             "peak": np.where(peaks.summit < 0, -1, peaks.summit - peaks.start).astype(np.int32),
-        }
+        },
+        copy=False,
     )
     if blocks is not None:
         frame["block_sizes"], frame["block_starts"] = _block_texts(peaks, blocks)
     return frame
 
 
-def _names(new: np.ndarray, name: str) -> np.ndarray:
-    """``<name>_peak_<n>``, with a letter where a region has several rows."""
-    number = np.cumsum(new)
-    size = np.bincount(number)[number] if number.size else number
-    first = np.flatnonzero(new)
-    sub = np.arange(new.size) - first[number - 1]
-    letter = np.array([_letters(k) for k in range(int(sub.max(initial=0)) + 1)], dtype=object)
-    prefix = f"{name}_peak_"
-    out = np.array([f"{prefix}{k}" for k in number.tolist()], dtype=object)
-    several = size > 1
-    out[several] += letter[sub[several]]
-    return out
-
-
-def _letters(k: int) -> str:
-    """a, b, ..., z, ba, bb, ...: as MACS3 counts subpeaks."""
-    return chr(97 + k) if k < LETTERS else _letters(k // LETTERS) + chr(97 + k % LETTERS)
+def joined(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """One frame of all groups, with the group first. The frames are emptied, column by column, as it grows."""
+    sizes = [len(frame) for frame in frames.values()]
+    group = pd.Categorical.from_codes(np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), list(frames))
+    columns: dict[str, object] = {"group": group}
+    for name in list(next(iter(frames.values()))):
+        parts = [frame.pop(name) for frame in frames.values()]
+        if isinstance(parts[0].dtype, pd.CategoricalDtype):
+            codes = np.concatenate([part.cat.codes.to_numpy() for part in parts])
+            columns[name] = pd.Categorical.from_codes(codes, parts[0].cat.categories)
+        else:
+            columns[name] = np.concatenate([part.to_numpy() for part in parts])
+    return pd.DataFrame(columns, copy=False)
 
 
 def _block_texts(peaks: CalledPeaks, blocks: Blocks) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from gpuatac import check, slots
+from gpuatac import check, progress, slots
 from gpuatac.core import peaks as core
 from gpuatac.core.counts import merge_intervals
 from gpuatac.core.pseudobulk import FragmentFilter
@@ -18,10 +18,10 @@ from gpuatac.io.attach import genome_of
 from gpuatac.io.bed import regions_frame
 from gpuatac.io.pseudobulk import Pseudobulks
 from gpuatac.provenance import records
-from gpuatac.tl._peak_tables import intervals_overlap, peak_frame
+from gpuatac.tl._peak_tables import intervals_overlap, joined, peak_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -67,9 +67,9 @@ def call_peaks(
 
     Reads   fragments; obs[groupby].
     Writes  uns[key_added]: one frame, rows by group, chromosome (byte order), position and summit: group (categorical), chrom
-            (categorical), start, end (int32, 0-based half-open), name, score (min(10 x -log10 q, 1000)), strand ("."),
-            signal_value (fold change at the summit), p_value, q_value (-log10, float64), peak (int32: summit - start; it may be
-            as low as -10; -1 for broad regions). ``peaks_by_group`` gives it group by group.
+            (categorical), start, end (int32, 0-based half-open), score (int32: 10 x -log10 q, 1000 at most), strand ("."),
+            signal_value (fold change at the summit), p_value, q_value (-log10; float32, as MACS3 rounds), peak (int32: summit -
+            start; as low as -10; -1 for broad regions). ``peaks_by_group`` gives it by group, ``ex.export_peaks`` writes files.
 
     A peak is where many cuts lie close together: each cut is widened to ``extsize`` bp, and the pileup is compared with a
     Poisson rate, the higher of the genome's and that of the 10 kb around. Rows equal those of ``macs3 callpeak`` 3.0.4 without a
@@ -161,16 +161,14 @@ def call_peaks(
         which = ", ".join(name for name, few in zip(names, small, strict=True) if few)
         logger.warning("tl.call_peaks: fewer than %d cells in %s; no peaks are called there", min_cells, which)
         group = np.where((group >= 0) & small[group], np.int32(-1), group)
-    called = _call(adata, group, len(names), model, size, keep=keep, codes=codes)
     reproducible: list[list[core.CalledPeaks]] = [[] for _ in names]
     if replicate is not None:
-        if replicate_qvalue is not None:
-            model = _model(**{**model.__dict__, "qvalue": replicate_qvalue, "pvalue": None})
-        reproducible = _replicates(adata, group, len(names), replicate, model, size, keep=keep, codes=codes)
-    frames = {}
-    for g, name in enumerate(names):
-        peaks, blocks = called[0][g], called[1][g]
-        frame = peak_frame(peaks, blocks, [genome.names[c] for c in codes], name=name, by_p=pvalue is not None)
+        strict = model if replicate_qvalue is None else _model(**{**vars(model), "qvalue": replicate_qvalue, "pvalue": None})
+        reproducible = _replicates(adata, group, len(names), replicate, strict, size, keep=keep, codes=codes)
+    chroms = [genome.names[c] for c in codes]
+    frames: dict[str, pd.DataFrame] = dict.fromkeys(names, pd.DataFrame())
+    for g, peaks, blocks in _call(adata, group, len(names), model, size, keep=keep, codes=codes):
+        frame = peak_frame(peaks, blocks, chroms, by_p=pvalue is not None)
         at = np.asarray(codes, np.int32)[peaks.chrom]
         kept = np.ones(len(frame), bool)
         for other in reproducible[g]:
@@ -178,16 +176,19 @@ def call_peaks(
             kept &= intervals_overlap(at, peaks.start, peaks.end, merge_intervals(other_chrom, other.start, other.end))
         if banned is not None:
             kept &= ~intervals_overlap(at, peaks.start, peaks.end, banned)
-        frames[name] = frame[kept].reset_index(drop=True) if not kept.all() else frame
+        frames[names[g]] = frame if kept.all() else frame[kept].reset_index(drop=True)
     logger.info("tl.call_peaks: %s", ", ".join(f"{name} {len(frame):,}" for name, frame in frames.items()))
     if not inplace:
         return frames
-    adata.uns[key_added] = _one_frame(frames)
+    adata.uns[key_added] = joined(frames)
     return None
 
 
 def peaks_by_group(adata: AnnData, key: str = slots.PEAKS) -> dict[str, pd.DataFrame]:
-    """The peaks of each group, as ``call_peaks`` stored them: {group: frame without the group column}.
+    """The peaks of each group, as ``call_peaks`` stored them.
+
+    Reads   uns[key].
+    Returns {group: frame without the group column}.
 
     Examples
     --------
@@ -260,15 +261,19 @@ def _call(
     *,
     keep: FragmentFilter,
     codes: list[int],
-) -> tuple[list[core.CalledPeaks], list[core.Blocks | None]]:
+) -> Iterator[tuple[int, core.CalledPeaks, core.Blocks | None]]:
     """Peaks of each group; their chromosome numbers count ``codes``."""
-    with Pseudobulks(adata, group, n_groups, keep=keep, weighted=model.copies, codes=codes) as bulk:
-        rows = np.maximum(bulk.totals.rows, 1)
-        peaks, blocks = core.call_peaks(
-            bulk.bk, bulk.sources, bulk.totals, model, genome_size=genome_size, mean_length=bulk.totals.bases / rows
-        )
+    with (
+        Pseudobulks(adata, group, n_groups, keep=keep, weighted=model.copies, codes=codes) as bulk,
+        progress.bar("groups", n_groups, unit="group") as done,
+    ):
+        mean = bulk.totals.bases / np.maximum(bulk.totals.rows, 1)
         at = np.searchsorted(codes, bulk.codes).astype(np.int32)
-        return [p._replace(chrom=at[p.chrom] if at.size else p.chrom) for p in peaks], blocks
+        for g, peaks, blocks in core.call_peaks(
+            bulk.bk, bulk.sources, bulk.totals, model, genome_size=genome_size, mean_length=mean
+        ):
+            yield g, peaks._replace(chrom=at[peaks.chrom] if at.size else peaks.chrom), blocks
+            done(1)
 
 
 def _replicates(
@@ -287,16 +292,8 @@ def _replicates(
     both = np.where((group >= 0) & (copy >= 0), group.astype(np.int64) * len(names) + copy, -1)
     used = np.unique(both[both >= 0])
     number = np.where(both >= 0, np.searchsorted(used, both), -1).astype(np.int32)
-    peaks, _ = _call(adata, number, used.size, model, genome_size, keep=keep, codes=codes)
     out: list[list[core.CalledPeaks]] = [[] for _ in range(n_groups)]
-    for k, pair in enumerate(used.tolist()):
-        out[pair // len(names)].append(peaks[k])
+    for k, peaks, _ in _call(adata, number, used.size, model, genome_size, keep=keep, codes=codes):
+        out[int(used[k]) // len(names)].append(peaks)
     return out
 
-
-def _one_frame(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    sizes = [len(frame) for frame in frames.values()]
-    group = pd.Categorical.from_codes(np.repeat(np.arange(len(sizes)), sizes), list(frames))
-    whole = pd.concat(list(frames.values()), ignore_index=True)
-    whole.insert(0, "group", group)
-    return whole

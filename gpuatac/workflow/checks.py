@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+LEAST_P = 1e-300  # a smaller one has no logarithm to compare with
+
+
 @dataclass(frozen=True)
 class Places:
     """Where a run writes."""
@@ -50,10 +53,26 @@ class Places:
         """The folder of the figures."""
         return self.folder / f"{self.label}.figures"
 
+    @property
+    def peaks(self) -> Path:
+        """The folder of the peaks."""
+        return self.folder / f"{self.label}.peaks"
+
+    @property
+    def peak_matrix(self) -> Path:
+        """Cells x consensus peaks."""
+        return self.folder / f"{self.label}.peaks.h5ad"
+
+    @property
+    def coverage(self) -> Path:
+        """The folder of the coverage tracks."""
+        return self.folder / f"{self.label}.coverage"
+
     def outputs(self) -> list[Path]:
         """Everything a run replaces."""
         told = [self.folder / f"{self.label}.summary.{kind}" for kind in ("txt", "json")]
-        return [self.final, self.checkpoint, *told, self.figures, *self.stores]
+        by_cluster = [self.peaks, self.peak_matrix, self.coverage]
+        return [self.final, self.checkpoint, *told, self.figures, *by_cluster, *self.stores]
 
 
 def refuse_inputs_among_outputs(inputs: Iterable[tuple[str, Path]], places: Places) -> None:
@@ -155,6 +174,7 @@ def check_options(options: RunOptions, *, n_samples: int, device: str, todo: Seq
     check.between("min_dist", options.min_dist, 0, 1)  # UMAP's spread
     if options.sample_size is not None:
         check.integer("sample_size", options.sample_size, options.n_comps + 1)
+    _check_by_cluster(options)
     if options.max_blacklist_fraction is not None and options.blacklist is None:
         msg = "max_blacklist_fraction needs a blacklist; pass blacklist=BED (--blacklist) or leave it out."
         raise InputError(msg)
@@ -167,6 +187,17 @@ def check_options(options: RunOptions, *, n_samples: int, device: str, todo: Seq
             "leiden_flavor='igraph' (--leiden-flavor igraph)."
         )
         raise InputError(msg)
+
+
+def _check_by_cluster(options: RunOptions) -> None:
+    check.between("peak_qvalue", options.peak_qvalue, LEAST_P, 1)
+    if options.peak_max_frag_size is not None:
+        check.integer("peak_max_frag_size", options.peak_max_frag_size, 1)
+    check.integer("peak_min_cells", options.peak_min_cells, 0)
+    check.integer("peak_half_width", options.peak_half_width, 0, 2**28)
+    if options.marker_pvalue is not None:
+        check.between("marker_pvalue", options.marker_pvalue, 0, 1)
+    check.integer("coverage_bin_size", options.coverage_bin_size, 1, 2**31 - 1)
 
 
 def _check_files(options: RunOptions) -> None:

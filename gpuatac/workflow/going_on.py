@@ -14,8 +14,8 @@ from gpuatac.device import to_device
 from gpuatac.errors import InputError, MissingFileError
 from gpuatac.io.attach import records_of, set_records
 from gpuatac.io.h5ad import read_h5ad
-from gpuatac.options import RunOptions, defaults
-from gpuatac.workflow import steps
+from gpuatac.options import STEP_NAMES, UNTIL, RunOptions, defaults
+from gpuatac.workflow import by_cluster, steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RUN = "run"  # uns: JSON of the options
 RUN_ID = "run_id"  # uns: hex, new with each writing of the checkpoint
-ORDER = ("import", *steps.STEPS, "figures")
+ORDER = ("import", *STEP_NAMES)
 #: What the quality measures write; gone when they are computed again with other files.
 QUALITY_OBS = (slots.TSSE, slots.NUCLEOSOME_SIGNAL, slots.BLACKLIST_FRACTION)
 QUALITY_UNS = (slots.TSS_PROFILE, slots.LIBRARY_TSSE, slots.FRAC_OVERLAP_TSS, slots.FRAG_SIZE_DISTR)
@@ -67,10 +67,36 @@ def plan(from_step: str, places: Places, samples: Sequence[str], given: dict[str
         _check_final(from_step, places, finished, kept)
     same_run = finished is not None and finished.run_id == kept.run_id
     earlier = finished.options if finished is not None and same_run else kept.options
-    options = replace(earlier, **given)
+    options = _reaching(from_step, earlier, replace(earlier, **given), given)
     _check_changes(earlier, options, given, start=start, from_step=from_step, fewest=kept.fewest)
-    order = list(steps.STEPS)
-    return options, order[order.index(start) :] if start in order else []
+    return options, steps_from(start, options)
+
+
+def steps_from(start: str, options: RunOptions) -> list[str]:
+    """The steps from ``start`` to where ``options.until`` ends, without the figures."""
+    last = ORDER.index(UNTIL[options.until])
+    return list(ORDER[ORDER.index(start) : last + 1])
+
+
+def _reaching(from_step: str, earlier: RunOptions, options: RunOptions, given: dict[str, Any]) -> RunOptions:
+    """The options with ``until`` no earlier than the step to go on from."""
+    if from_step not in by_cluster.STEPS:
+        return options
+    if from_step == "coverage" and earlier.until == "clusters":
+        msg = (
+            "from_step='coverage' needs an earlier run that went on to its peaks, and that one ended at the clusters; go on from "
+            "'peaks' (--from peaks)."
+        )
+        raise InputError(msg)
+    if ORDER.index(from_step) <= ORDER.index(UNTIL[options.until]):
+        return options
+    if "until" in given:
+        msg = (
+            f"from_step={from_step!r} lies behind until={options.until!r}; allowed: a step that is done; leave one of them out "
+            "(--from, --until)."
+        )
+        raise InputError(msg)
+    return replace(options, until=defaults()["until"])
 
 
 def stored_in(path: Path) -> Stored | None:
@@ -118,8 +144,9 @@ def _check_changes(
     changed = []
     for f in fields(RunOptions):
         before, after = getattr(earlier, f.name), getattr(now, f.name)
-        if f.name in given and not _same(f, before, after) and ORDER.index(f.metadata["step"]) < ORDER.index(start):
-            changed.append((f.name, before, after, f.metadata["step"]))
+        step = "coverage" if f.name == "until" and "peaks" in (before, after) else f.metadata["step"]  # after the peaks
+        if f.name in given and not _same(f, before, after) and ORDER.index(step) < ORDER.index(start):
+            changed.append((f.name, before, after, step))
     if now.min_num_fragments < fewest:
         name = "call_cells" if now.call_cells != "none" and "call_cells" in given else "min_fragments"
         msg = (
@@ -149,18 +176,26 @@ def _same(f: Any, before: Any, after: Any) -> bool:
     return bool(is_path and before and after and Path(before).resolve() == Path(after).resolve())
 
 
-def load(places: Places, todo: list[str], device: str) -> AnnData:
+def load(places: Places, from_step: str, todo: list[str], device: str) -> AnnData:
     """The cells to go on with, their arrays and fragments on ``device``."""
     adata = read_h5ad(places.checkpoint if {"qc", "cells"} & set(todo) else places.final)
-    records = records_of(adata)
-    for record in records:
-        record["device"] = device
-    set_records(adata, records, str(adata.uns[slots.FRAGMENTS].get("base", "")))
+    fragments_on(adata, device)
     if device == "gpu":
         to_device(adata)
     if "qc" in todo:
         adata.obs = adata.obs.drop(columns=[c for c in QUALITY_OBS if c in adata.obs])
         for key in QUALITY_UNS:
             adata.uns.pop(key, None)
-    steps.forget_skipped(adata, todo)
+    outdated = by_cluster.outdated(from_step)
+    steps.forget_skipped(adata, [*todo, *outdated])
+    if "peaks" in outdated:
+        by_cluster.forget_peaks(adata)
     return adata
+
+
+def fragments_on(adata: AnnData, device: str) -> None:
+    """Let the fragments be read to ``device``."""
+    records = records_of(adata)
+    for record in records:
+        record["device"] = device
+    set_records(adata, records, str(adata.uns[slots.FRAGMENTS].get("base", "")))

@@ -46,9 +46,8 @@ def skip(adata: AnnData, step: str, reason: str) -> None:
 
 def forget_skipped(adata: AnnData, todo: list[str]) -> None:
     """Drop what was said of steps that are done again."""
-    kept = {step: why for step, why in skipped(adata).items() if step not in todo and step != "harmony"}
-    if "knn" not in todo and "harmony" in skipped(adata):
-        kept["harmony"] = skipped(adata)["harmony"]
+    of_step = {"harmony": "knn", "marker regions": "peaks", "removing doublets": "doublets"}
+    kept = {step: why for step, why in skipped(adata).items() if of_step.get(step, step) not in todo}
     adata.uns[SKIPPED] = json.dumps(kept)
 
 
@@ -249,7 +248,7 @@ def genes(adata: AnnData, options: RunOptions, genome: Genome) -> None:
     adata.uns[slots.HISTORY] = activity.uns[slots.HISTORY]
 
 
-#: Steps in order; those after "import" take (adata, options, genome).
+#: Steps in order up to the gene activity; each takes (adata, options, genome). Those of ``by_cluster`` follow.
 STEPS: dict[str, Callable[[AnnData, Any, Genome], None]] = {
     "qc": quality,
     "cells": cells,

@@ -7,7 +7,8 @@ from scipy.stats import poisson
 
 import gpuatac as ga
 from gpuatac.backend.pileup_protocol import Cutoffs, Geometry
-from gpuatac.core.peaks import PeakModel, call_peaks, q_values
+from gpuatac.core import peaks as core
+from gpuatac.core.peaks import PeakModel, q_values
 from gpuatac.core.pseudobulk import totals_of
 
 SIZE = 60_000
@@ -25,6 +26,12 @@ def fragments(seed, n=1500, n_groups=3, size=SIZE):
 
 def ends(start, end, group, count=None, n_groups=3):
     return BK.pileup.group_ends(start, end, group, n_groups=n_groups, weight=count)
+
+
+def call_peaks(*args, **kwargs):
+    """Peaks by group, in order."""
+    found = {g: peaks for g, peaks, _ in core.call_peaks(*args, **kwargs)}
+    return [found[g] for g in range(len(found))]
 
 
 def per_base(intervals, weight, size):
@@ -203,18 +210,18 @@ def test_everything_is_the_same_for_one_thread_and_for_groups_alone():
     model = PeakModel(qvalue=0.2)
     totals = totals_of(BK, e)
     mean = totals.bases / totals.rows
-    together, _ = call_peaks(BK, [lambda: e, lambda: e], totals + totals, model, genome_size=3e5, mean_length=mean)
+    together = call_peaks(BK, [lambda: e, lambda: e], totals + totals, model, genome_size=3e5, mean_length=mean)
     threads = ga.get_threads()
     try:
         ga.set_threads(1)
-        again, _ = call_peaks(BK, [lambda: e, lambda: e], totals + totals, model, genome_size=3e5, mean_length=mean)
+        again = call_peaks(BK, [lambda: e, lambda: e], totals + totals, model, genome_size=3e5, mean_length=mean)
     finally:
         ga.set_threads(threads)
     assert sum(len(p.start) for p in together) > 20
     for g in range(3):
         alone = ends(start, end, np.where(group == g, 0, -1).astype(np.int32), n_groups=1)
         own = totals_of(BK, alone)
-        (single,), _ = call_peaks(
+        (single,) = call_peaks(
             BK, [lambda a=alone: a] * 2, own + own, model, genome_size=3e5, mean_length=mean[[g]]
         )
         for a, b, c in zip(together[g], single, again[g], strict=True):
@@ -241,7 +248,22 @@ def test_no_fragments_at_all_give_no_peaks():
     none = np.empty(0, np.int32)
     e = ends(none, none, none)
     totals = totals_of(BK, e)
-    peaks, _ = call_peaks(BK, [lambda: e], totals, PeakModel(), genome_size=1e6, mean_length=np.zeros(3))
+    peaks = call_peaks(BK, [lambda: e], totals, PeakModel(), genome_size=1e6, mean_length=np.zeros(3))
     assert [len(p.start) for p in peaks] == [0, 0, 0]
-    peaks, _ = call_peaks(BK, [], totals, PeakModel(broad=True), genome_size=1e6, mean_length=np.zeros(3))
+    peaks = call_peaks(BK, [], totals, PeakModel(broad=True), genome_size=1e6, mean_length=np.zeros(3))
     assert [len(p.start) for p in peaks] == [0, 0, 0]
+
+
+def test_groups_called_in_several_passes_have_the_same_peaks(monkeypatch):
+    start, end, group, _ = fragments(12, n=6000)
+    e = ends(start, end, group)
+    totals = totals_of(BK, e)
+    model = PeakModel(qvalue=0.2)
+    options = {"genome_size": 3e5, "mean_length": totals.bases / totals.rows}
+    want = call_peaks(BK, [lambda: e], totals, model, **options)
+    monkeypatch.setattr(core, "SHARE_OF_PEAKS", 1 << 50)
+    got = call_peaks(BK, [lambda: e], totals, model, **options)
+    assert [len(p.start) for p in got] == [len(p.start) for p in want]
+    for a, b in zip(got, want, strict=True):
+        for one, two in zip(a, b, strict=True):
+            np.testing.assert_array_equal(one, two)

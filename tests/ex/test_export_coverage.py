@@ -16,8 +16,11 @@ import pytest
 import zstandard
 
 import gpuatac as ga
-from gpuatac.errors import InputError, MissingSlotError
+from gpuatac import memory
+from gpuatac.errors import GpuatacError, InputError, MissingSlotError
 from gpuatac.ex._outputs import InOrder, file_names
+from gpuatac.io.attach import attached
+from gpuatac.io.store import StoredFragments
 
 SIZES = {"chr1": 12_345, "chr10": 4003, "chr2": 999, "chrM": 600, "chrX": 5, "chrZ": 50}
 GROUPS = {"AA-1": "a", "CC-1": "b", "GG-1": "a", "TT-1": "c"}
@@ -220,6 +223,69 @@ def test_regions_may_come_as_a_bed_file_or_a_frame(adata, tmp_path):
     assert (tmp_path / "all.bg").read_text() != texts[0]
 
 
+# --------------------------------------------------------------------------------- where they lie
+
+
+def fragment_file(path, fragments):
+    path.write_text("".join(f"{f.chrom}\t{f.start}\t{f.end}\t{f.barcode}\t1\n" for f in fragments))
+    return path
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"smooth_base": 60}, {"counting_strategy": "insertion", "blacklist": names(BLACKLIST)}]
+)
+def test_several_samples_add_up(adata, tmp_path, options):
+    files = [fragment_file(tmp_path / f"{k}.tsv", FRAGMENTS[k::2]) for k in range(2)]
+    both = ga.pp.import_fragments(files, ga.Genome("toy", SIZES), min_num_fragments=1, device="cpu")
+    assert both.n_obs == 6
+    labels = [GROUPS[barcode] for barcode in both.obs["barcode"]]
+    ga.ex.export_coverage(both, labels, out_dir=tmp_path, suffix=".bg", **options)
+    ga.ex.export_fragments(both, labels, ids="barcode", out_dir=tmp_path, suffix=".bed")
+    one = tmp_path / "one"
+    ga.ex.export_coverage(adata, "group", out_dir=one, suffix=".bg", **options)
+    ga.ex.export_fragments(adata, "group", out_dir=one, suffix=".bed")
+    for group in "ab":
+        assert (tmp_path / f"{group}.bg").read_text() == (one / f"{group}.bg").read_text()
+        rows = [sorted(row[:4] for row in rows_of(folder / f"{group}.bed")) for folder in (tmp_path, one)]
+        assert rows[0] == rows[1]
+        assert [(r[0], int(r[1]), int(r[2])) for r in rows_of(tmp_path / f"{group}.bed")] == [
+            (f.chrom, f.start, f.end) for f in sorted(of_group(group))
+        ]
+
+
+def test_fragments_that_stay_on_disk_give_the_same_files(adata, tmp_path, monkeypatch):
+    file = fragment_file(tmp_path / "f.tsv", FRAGMENTS)
+    monkeypatch.setitem(memory._state, "limit", 5000)  # bytes
+    ga.io.forget()
+    genome = ga.Genome("toy", SIZES)
+    stored = ga.pp.import_fragments(file, genome, min_num_fragments=1, device="cpu", out=tmp_path / "stored")
+    assert isinstance(attached(stored)[0].fragments, StoredFragments)
+    for folder, data in (("1", stored), ("2", adata[adata.obs["group"] != "c"].copy())):
+        labels = [GROUPS[barcode] for barcode in data.obs_names]
+        ga.ex.export_coverage(data, labels, out_dir=tmp_path / folder, n_jobs=3)
+        ga.ex.export_fragments(data, labels, out_dir=tmp_path / folder, suffix=".bed")
+    for group in "ab":
+        assert (tmp_path / "1" / f"{group}.bw").read_bytes() == (tmp_path / "2" / f"{group}.bw").read_bytes()
+        rows = [[row[:4] for row in rows_of(tmp_path / folder / f"{group}.bed")] for folder in "12"]
+        assert rows[0] == rows[1]
+
+
+def test_devices_write_the_same_tracks(bk, adata, tmp_path):
+    file = fragment_file(tmp_path / "f.tsv", FRAGMENTS)
+    there = ga.pp.import_fragments(file, ga.Genome("toy", SIZES), min_num_fragments=1, device=bk.name)
+    here = adata[there.obs_names].copy()
+    for options in (
+        {},
+        {"normalization": "BPM", "smooth_base": 31},
+        {"counting_strategy": "insertion", "denominator": "bases"},
+    ):
+        for data, folder in ((there, tmp_path / "there"), (here, tmp_path / "here")):
+            labels = [GROUPS[barcode] for barcode in data.obs_names]
+            ga.ex.export_coverage(data, labels, out_dir=folder, suffix=".bg", **options)
+        for group in "ab":
+            assert (tmp_path / "there" / f"{group}.bg").read_text() == (tmp_path / "here" / f"{group}.bg").read_text()
+
+
 # --------------------------------------------------------------------------------------- formats
 
 
@@ -301,6 +367,7 @@ def test_formats_that_contradict_are_refused(adata, tmp_path):
         ({"min_frag_length": 100, "max_frag_length": 50}, "max_frag_length"),
         ({"max_frag_length": -1}, "max_frag_length"),
         ({"n_jobs": 1.5}, "n_jobs"),
+        ({"tempdir": "absent"}, "tempdir absent does not exist"),
         ({"selections": ["z"]}, "selections names 'z'"),
         ({"blacklist": ["chrQ:1-5"]}, "none of the 1 regions of blacklist"),
         ({"include_for_norm": ["chr1:1-5"], "normalization": None}, "have no meaning"),
@@ -309,7 +376,7 @@ def test_formats_that_contradict_are_refused(adata, tmp_path):
     ],
 )
 def test_arguments_out_of_range_are_named_and_nothing_is_written(adata, tmp_path, options, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(GpuatacError, match=message):
         ga.ex.export_coverage(adata, "group", out_dir=tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
 

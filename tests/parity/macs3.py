@@ -21,6 +21,7 @@ import pandas as pd
 import gpuatac as ga
 from gpuatac.core.peaks import PeakModel, call_peaks
 from gpuatac.core.pseudobulk import totals_of
+from gpuatac.ex._peaks import peak_names
 from gpuatac.tl._peak_tables import peak_frame
 
 SIZES = {"chr1": 3_000_000, "chr10": 1_500_000, "chr2": 800_000, "chrM": 16_569}
@@ -114,11 +115,11 @@ def ours(fragments: dict[str, pd.DataFrame], options: dict) -> pd.DataFrame:
         totals = totals + totals_of(bk, e)
     sources = [lambda e=e: e for e in ends]
     mean = totals.bases / totals.rows
-    (peaks,), (blocks,) = call_peaks(bk, sources, totals, model, genome_size=sum(SIZES.values()), mean_length=mean)
-    frame = peak_frame(peaks, blocks, names, name="x", by_p=model.pvalue is not None)
-    text = pd.DataFrame({0: frame["chrom"].astype(str), 1: frame["start"], 2: frame["end"], 3: frame["name"]}).astype(
-        str
-    )
+    called = call_peaks(bk, sources, totals, model, genome_size=sum(SIZES.values()), mean_length=mean)
+    ((_, peaks, blocks),) = called
+    frame = peak_frame(peaks, blocks, names, by_p=model.pvalue is not None)
+    columns = {0: frame["chrom"].astype(str), 1: frame["start"], 2: frame["end"], 3: peak_names(frame, "x")}
+    text = pd.DataFrame(columns).astype(str)
     score = peaks.p if model.pvalue is not None else peaks.q
     text[4] = (score.astype(float) * 10).astype(int).astype(str)
     text[5] = "."

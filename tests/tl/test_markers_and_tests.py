@@ -441,9 +441,9 @@ def test_negative_counts_are_refused():
 def test_device_matrix_agrees_with_the_host(bk, adata):
     if bk.name == "cpu":
         pytest.skip("the host is what the device is compared with")
-    moved = ga.to_device(adata, "gpu") or adata
+    ga.to_device(adata)
     for method in ("lrt", "wilcoxon"):
-        ours = ga.tl.diff_test(moved, np.arange(50), method=method)
+        ours = ga.tl.diff_test(adata, np.arange(50), method=method)
         expected = ga.tl.diff_test(planted(), np.arange(50), method=method)
         assert ours["feature name"].tolist() == expected["feature name"].tolist()
         np.testing.assert_allclose(np.log10(ours["p-value"]), np.log10(expected["p-value"]), atol=1e-6)

@@ -60,7 +60,7 @@ def test_references_of_macs3_for_fragments_with_copies(reference, n, subset):
     ends = bk.pileup.group_ends(*columns[:2], np.zeros(len(table), np.int32), n_groups=1, weight=columns[2])
     model = PeakModel(whole=True, copies=True, call_summits=False, min_length=mean, max_gap=mean)
     totals = totals_of(bk, ends)
-    (peaks,), _ = call_peaks(
+    ((_, peaks, _),) = call_peaks(
         bk, [lambda: ends], totals, model, genome_size=2_913_022_398, mean_length=totals.bases / totals.rows
     )
     want = pd.read_csv(FRAG / f"{reference}.narrowPeak", sep="\t", header=None)

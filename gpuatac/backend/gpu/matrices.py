@@ -141,7 +141,8 @@ class _Batch:
         p = xp.where(eta >= 0, 1.0, e) / (1.0 + e)
         gradient = (self._successes[rows] - p * self._trials) @ self._design
         hessian = ((e / (1.0 + e) ** 2 * self._trials) @ self._pairs).reshape(-1, k, k)
-        scale = xp.sqrt(xp.maximum(xp.einsum("nkk->nk", hessian), 1e-300))
+        diagonal = xp.arange(k)
+        scale = xp.sqrt(xp.maximum(hessian[:, diagonal, diagonal], 1e-300))
         # scaled to a unit diagonal, so that directions whose curvature vanishes keep their digits
         unit = hessian / scale[:, :, None] / scale[:, None, :] + 1e-13 * xp.eye(k)
         step = xp.linalg.solve(unit, (gradient / scale)[:, :, None])[:, :, 0] / scale
