@@ -185,8 +185,8 @@ def peaks_of_groups(bk, n_cuts: int, genome, repeats: int) -> tuple[dict[str, fl
             totals = totals + totals_of(bk, part)
         sources = [lambda part=part: part for part in ends]
         options = {"genome_size": float(sizes.sum()), "mean_length": totals.bases / totals.rows}
-        called, _ = steps.run("peaks", lambda: call_peaks(bk, sources, totals, PeakModel(), **options))
-        return steps.ms, sum(part.start.size for part in called)
+        called = steps.run("peaks", lambda: list(call_peaks(bk, sources, totals, PeakModel(), **options)))
+        return steps.ms, sum(peaks.start.size for _, peaks, _ in called)
 
     passes = [once() for _ in range(repeats + 1)]
     ms = {name: statistics.median(p[name] for p, _ in passes[1:]) for name in passes[0][0]}

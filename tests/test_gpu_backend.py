@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -9,6 +11,7 @@ from kernels.cases import CASES, run
 from kernels.test_linalg_and_graph import neighbours_by_definition, symmetric
 
 from gpuatac.backend import get, gpu_problem
+from gpuatac.backend.pileup_protocol import Cutoffs, Geometry
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # warnings of RAPIDS are not ours
 VERBS = sorted({case.verb for case in CASES})
@@ -73,10 +76,46 @@ def test_a_long_column_of_fragments_agrees_with_the_cpu_backend(gpu):
         np.testing.assert_array_equal(gpu.to_host(part), wanted)
 
 
+def test_peaks_of_many_cuts_agree_with_the_cpu_backend(gpu):
+    cpu = get("cpu")
+    rng = np.random.default_rng(2)
+    n, n_groups = 1_000_000, 5
+    place = rng.integers(0, 40_000_000, 3_000)[rng.integers(0, 3_000, n)] + rng.normal(0, 120, n)
+    start = np.sort(np.where(rng.random(n) < 0.4, np.abs(place), rng.integers(0, 40_000_000, n))).astype(np.int32)
+    end = start + rng.integers(20, 700, n).astype(np.int32)
+    group = rng.integers(-1, n_groups, n).astype(np.int32)
+    copies = rng.integers(1, 4, n).astype(np.int32)
+    for geometry, weight in ((Geometry(), None), (Geometry(whole=True), copies)):
+        found = []
+        for bk in (cpu, gpu):
+            columns = [bk.asarray(column) for column in (start, end, group)]
+            own = None if weight is None else bk.asarray(weight)
+            ends = bk.pileup.group_ends(*columns, n_groups=n_groups, weight=own)
+            lengths = bk.peaks.segment_lengths([lambda ends=ends: ends], geometry)
+            sizes = [int(lengths.n[a:b].max()) + 1 for a, b in pairwise(lengths.ptr.tolist())]
+            least = np.concatenate([8 + np.arange(size) // 12 for size in sizes]).astype(np.int32)
+            cutoffs = Cutoffs(np.cumsum([0, *sizes]), least)
+            rules = {"max_gap": 30, "min_length": 200, "subpeaks": True}
+            (summits,) = bk.peaks.summits([lambda ends=ends: ends], geometry, cutoffs, **rules)
+            runs = bk.pileup.coverage(ends, bin_size=10, size=40_001_000)
+            found.append([*lengths, *summits, *map(bk.to_host, runs)])
+        assert found[0][4].size > 1_000
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_poisson_scores_of_many_pairs_agree_with_the_cpu_backend(gpu):
+    """The GPU's exp and log1p differ in the last bit: one pair in a million may fall on the other side of a fifth decimal."""
+    rng = np.random.default_rng(3)
+    t = rng.integers(0, 400, 1_000_000).astype(np.int32)
+    rate = rng.uniform(0.2, 300, t.size).astype(np.float32).astype(np.float64)
+    found, expected = gpu.peaks.poisson_scores(t, rate), get("cpu").peaks.poisson_scores(t, rate)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1.1e-5)
+    assert (found != expected).sum() <= 20
+
+
 def test_a_matrix_goes_to_the_gpu_and_back(gpu):
-    host = sp.random_array(
-        (40, 30), density=0.2, rng=2, format="csr", data_sampler=lambda size: np.arange(1, size + 1)
-    )
+    host = sp.random_array((40, 30), density=0.2, rng=2, format="csr", data_sampler=lambda size: np.arange(1, size + 1))
     there = gpu.csr_from_host(sp.csr_matrix(host.astype(np.int32)))
     assert there.dtype == np.float32
     back = gpu.csr_to_host(there)
@@ -146,9 +185,7 @@ def test_harmony_removes_a_shift_between_batches(gpu, clusters):
     points, group = clusters
     batch = np.random.default_rng(4).integers(0, 2, 1_000)
     shifted = points + 2.0 * batch[:, None].astype(np.float32)
-    corrected = gpu.to_host(
-        gpu.graph.harmony(gpu.asarray(shifted), batch, seed=0, max_iter=10, theta=2.0, sigma=0.1)
-    )
+    corrected = gpu.to_host(gpu.graph.harmony(gpu.asarray(shifted), batch, seed=0, max_iter=10, theta=2.0, sigma=0.1))
     assert corrected.shape == points.shape
     assert corrected.dtype == np.float32
 

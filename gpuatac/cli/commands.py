@@ -28,8 +28,16 @@ def run(args: argparse.Namespace) -> int:
         **options,
     )
     print(result.summary.read_text(), end="")
-    folder = result.h5ad.with_suffix(".figures")
-    print(f"written: {result.h5ad}, {result.summary} and {len(result.figures)} figures in {folder}")
+    parts = [
+        str(result.h5ad),
+        str(result.summary),
+        f"{len(result.figures)} figures in {result.h5ad.with_suffix('.figures')}",
+    ]
+    if result.peaks is not None:
+        parts += [f"peaks in {result.peaks}", str(result.peak_matrix)]
+    if result.coverage:
+        parts.append(f"{len(result.coverage)} coverage tracks in {result.coverage[0].parent}")
+    print(f"written: {', '.join(parts[:-1])} and {parts[-1]}")
     return 0
 
 

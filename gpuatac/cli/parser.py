@@ -7,7 +7,8 @@ from dataclasses import fields
 from typing import Any
 
 from gpuatac import __version__
-from gpuatac.cli import commands
+from gpuatac.cli import commands, group_arguments
+from gpuatac.cli.shared_arguments import add_log, add_machine
 from gpuatac.options import STEP_NAMES, RunOptions
 
 
@@ -15,20 +16,17 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of ``gpuatac``."""
     parser = argparse.ArgumentParser(
         prog="gpuatac",
-        description="ATAC-seq from fragment files to clusters, on a GPU or without one.",
+        description="ATAC-seq from fragment files to clusters, peaks and coverage, on a GPU or without one.",
     )
     parser.add_argument("--version", action="version", version=f"gpuatac {__version__}")
     commands_ = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _run(commands_)
+    group_arguments.peaks(commands_)
+    group_arguments.coverage(commands_)
     _simulate(commands_)
     _fragments(commands_)
     _info(commands_)
     return parser
-
-
-def _common(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("-q", "--quiet", action="store_true", help="no progress bars, warnings only")
-    sub.add_argument("--log", metavar="FILE", help="also write a full log to FILE")
 
 
 def _flag(name: str) -> str:
@@ -42,23 +40,15 @@ def _type_of(annotation: str) -> Any:
 def _run(commands_: Any) -> None:
     sub = commands_.add_parser(
         "run",
-        help="the main job: fragment files to clusters, figures and one .h5ad",
-        description="Quality control, tiles, doublets, spectral embedding, UMAP, Leiden clusters and gene activity of one or "
-        "several fragment files (10x fragments.tsv.gz, BED, BAM, a .fragments data set or an .h5ad of SnapATAC2).",
+        help="the main job: fragment files to clusters, peaks, coverage, figures and one .h5ad",
+        description="Quality control, tiles, doublets, spectral embedding, UMAP, Leiden clusters, gene activity, and peaks and "
+        "coverage of each cluster, of one or several fragment files (10x fragments.tsv.gz, BED, BAM, a .fragments data set or an "
+        ".h5ad of SnapATAC2).",
     )
     sub.add_argument("fragments", nargs="+", metavar="FRAGMENTS", help="fragment file, one for each sample")
     sub.add_argument("--out", required=True, metavar="DIR", help="output folder")
     sub.add_argument("--names", nargs="+", metavar="NAME", help="sample names (default: the files' stems)")
-    sub.add_argument(
-        "--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to compute (default: auto)"
-    )
-    sub.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
-    sub.add_argument(
-        "--memory",
-        metavar="SIZE",
-        help="about how much memory to use at most, such as 4G: what does not fit stays on disk and is read by parts "
-        "(default: 70 %% of what is available)",
-    )
+    add_machine(sub)
     sub.add_argument("--force", action="store_true", help="replace an existing output")
     sub.add_argument(
         "--from",
@@ -91,7 +81,7 @@ def _run(commands_: Any) -> None:
                 else {int: "N", float: "X", str: "TEXT"}[_type_of(str(f.type))]
             )
             group.add_argument(_flag(f.name), type=_type_of(str(f.type)), choices=choices, metavar=metavar, **common)
-    _common(sub)
+    add_log(sub)
     sub.set_defaults(command=commands.run)
 
 
@@ -110,7 +100,7 @@ def _simulate(commands_: Any) -> None:
     sub.add_argument("--genome", default="hg38", metavar="NAME", help="built-in assembly (default: hg38)")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default: 0)")
     sub.add_argument("--force", action="store_true", help="replace existing files")
-    _common(sub)
+    add_log(sub)
     sub.set_defaults(command=commands.simulate)
 
 
@@ -133,7 +123,7 @@ def _fragments(commands_: Any) -> None:
     sub.add_argument("--shift-right", type=int, default=-5, metavar="N", help="bp added to the right cut (default: -5)")
     sub.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     sub.add_argument("--force", action="store_true", help="replace an existing file")
-    _common(sub)
+    add_log(sub)
     sub.set_defaults(command=commands.fragments)
 
 
@@ -144,5 +134,5 @@ def _info(commands_: Any) -> None:
         description="Without a file: device, versions and memory. With an .h5ad: what was done to it.",
     )
     sub.add_argument("file", nargs="?", metavar="FILE.h5ad", help="a file written by gpuatac")
-    _common(sub)
+    add_log(sub)
     sub.set_defaults(command=commands.info)

@@ -12,7 +12,7 @@ import pandas as pd
 from gpuatac import check, slots
 from gpuatac.backend import backend_of
 from gpuatac.core import differential
-from gpuatac.core.differential import Side, Outcome
+from gpuatac.core.differential import Outcome, Side
 from gpuatac.core.glm import design_columns
 from gpuatac.core.groups import group_sums
 from gpuatac.errors import InputError
@@ -37,8 +37,8 @@ class _Comparison(NamedTuple):
 def diff_test(
     adata: AnnData,
     cell_group1: Any = None,
-    *,
     cell_group2: Any = None,
+    *,
     groupby: str | Sequence[Any] | None = None,
     comparison: Literal["one-vs-rest", "pairwise"] = "one-vs-rest",
     features: Any = None,

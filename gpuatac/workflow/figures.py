@@ -7,22 +7,31 @@ from typing import TYPE_CHECKING
 
 from gpuatac import slots
 from gpuatac.io.h5ad import read_h5ad
+from gpuatac.workflow.by_cluster import markers_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from anndata import AnnData
 
+    from gpuatac.genome import Genome
     from gpuatac.options import RunOptions
+    from gpuatac.workflow.by_cluster import Made
 
 logger = logging.getLogger(__name__)
+TRACK_FIGURES = 4
+AROUND = 15_000  # bp shown on either side
+HEAT_MAP_ROWS = 40  # of each cluster
+BY_CLUSTER = ("tracks_[0-9].*", "marker_regions.*")  # figures that a run with other clusters or formats leaves behind
 COLORS = (slots.LEIDEN, slots.SAMPLE, slots.N_FRAGMENT, slots.TSSE, slots.DOUBLET_SCORE)
 
 
-def draw_figures(adata: AnnData, folder: Path, options: RunOptions, *, checkpoint: Path) -> list[Path]:
+def draw_figures(adata: AnnData, made: Made, options: RunOptions, genome: Genome) -> list[Path]:
     """Write every figure that the stored results allow; quality figures show all barcodes, before any filter."""
     from gpuatac import pl
 
+    folder, checkpoint = made.places.figures, made.places.checkpoint
     folder.mkdir(parents=True, exist_ok=True)
     everyone = read_h5ad(checkpoint) if checkpoint.exists() else adata
     if slots.CELL_CALLS in adata.uns:
@@ -52,8 +61,48 @@ def draw_figures(adata: AnnData, folder: Path, options: RunOptions, *, checkpoin
         genes = marker_genes(adata)
         if genes:
             save("umap_genes", pl.umap, adata, color=genes)
+    _draw_by_cluster(adata, made, genome, save)
+    for stale in (path for pattern in BY_CLUSTER for path in folder.glob(pattern) if path not in written):
+        stale.unlink()
     logger.info("figures: %s", ", ".join(p.name for p in written))
     return written
+
+
+def _draw_by_cluster(adata: AnnData, made: Made, genome: Genome, save: Callable[..., None]) -> None:
+    """Tracks at the strongest marker regions, and the heat map of marker regions."""
+    from gpuatac import pl
+
+    if slots.PEAKS not in adata.uns or slots.LEIDEN not in adata.obs:
+        return
+    matrix = made.peak_matrix
+    at = {
+        "genes": genome if genome.transcripts is not None else None,
+        "consensus": None if matrix is None else matrix.var[[slots.CHROM, slots.START, slots.END]],
+    }
+    for number, (title, region) in enumerate(loci(adata, matrix, genome), 1):
+        save(f"tracks_{number}", pl.tracks, adata, groupby=slots.LEIDEN, region=region, title=title, **at)
+    marked = {name: regions[:HEAT_MAP_ROWS] for name, regions in markers_of(matrix).items()}
+    if marked:
+        save("marker_regions", pl.regions, matrix, groupby=slots.LEIDEN, peaks=marked)
+
+
+def loci(adata: AnnData, matrix: AnnData | None, genome: Genome) -> list[tuple[str, tuple[str, int, int]]]:
+    """(title, window) of the strongest marker region of the largest clusters that have one; else of their highest peaks."""
+    peaks = adata.uns[slots.PEAKS]
+    found = []
+    for name in adata.obs[slots.LEIDEN].value_counts().index:
+        regions = markers_of(matrix).get(str(name))
+        if matrix is not None and regions:
+            row, what = matrix.var.loc[regions[0]], "marker region"
+        elif not markers_of(matrix) and (peaks["group"] == name).any():
+            row, what = peaks.loc[peaks.loc[peaks["group"] == name, "q_value"].idxmax()], "highest peak"
+        else:
+            continue
+        chrom, middle = str(row[slots.CHROM]), (int(row[slots.START]) + int(row[slots.END])) // 2
+        size = int(genome.sizes[genome.code[chrom]])
+        window = (chrom, max(0, middle - AROUND), min(size, middle + AROUND))
+        found.append((f"{what} of cluster {name}", window))
+    return found[:TRACK_FIGURES]
 
 
 def marker_genes(adata: AnnData, most: int = 9) -> list[str]:

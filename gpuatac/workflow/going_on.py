@@ -144,7 +144,8 @@ def _check_changes(
     changed = []
     for f in fields(RunOptions):
         before, after = getattr(earlier, f.name), getattr(now, f.name)
-        step = "coverage" if f.name == "until" and "peaks" in (before, after) else f.metadata["step"]  # after the peaks
+        further = f.name == "until" and (before, after) == ("peaks", "coverage")
+        step = "coverage" if further else f.metadata["step"]
         if f.name in given and not _same(f, before, after) and ORDER.index(step) < ORDER.index(start):
             changed.append((f.name, before, after, step))
     if now.min_num_fragments < fewest:

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,12 @@ from gpuatac.errors import InputError
 from gpuatac.io.genome_files import read_genome
 from gpuatac.io.h5ad import write_h5ad
 from gpuatac.memory import peak, set_memory
-from gpuatac.options import RunOptions
+from gpuatac.options import UNTIL, RunOptions
 from gpuatac.pp._import import sample_names
-from gpuatac.workflow import going_on, steps, summary
+from gpuatac.workflow import by_cluster, going_on, steps, summary
 from gpuatac.workflow.checks import Places, check_options, given_options, refuse_inputs_among_outputs
 from gpuatac.workflow.figures import draw_figures
-from gpuatac.workflow.going_on import RUN, RUN_ID
+from gpuatac.workflow.going_on import RUN, RUN_ID, steps_from
 from gpuatac.workflow.truth import compare, read_truth
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class Result:
     figures: list[Path]
     adata: AnnData
     report: dict[str, Any]
+    peaks: Path | None = None  # the folder
+    peak_matrix: Path | None = None
+    coverage: list[Path] = field(default_factory=list)
 
 
 def run(
@@ -61,11 +64,13 @@ def run(
     memory: str | int | None = None,
     **options: Any,
 ) -> Result:
-    """From fragment files to clusters: the main job in one call.
+    """From fragment files to clusters, their peaks and coverage: the main job in one call.
 
     Writes into ``out``: ``<sample>.h5ad`` (``combined.h5ad`` for several samples), the Parquet data set
-    ``<sample>.fragments`` of each sample, the checkpoint ``<sample>.qc.h5ad``, ``<sample>.summary.txt`` and ``.json``, and
-    ``<sample>.figures/``. The .h5ad has obs["leiden"], obsm["X_spectral"], obsm["X_umap"], the tile matrix in X and gene activity in
+    ``<sample>.fragments`` of each sample, the checkpoint ``<sample>.qc.h5ad``, ``<sample>.summary.txt`` and ``.json``,
+    ``<sample>.figures/``; and of the clusters ``<sample>.peaks/`` (a narrowPeak file each, consensus.bed, markers.tsv),
+    ``<sample>.peaks.h5ad`` (cells x consensus peaks) and ``<sample>.coverage/`` (a bigWig file each). The .h5ad has obs["leiden"],
+    obs["frip"], obsm["X_spectral"], obsm["X_umap"], uns["peaks"], the tile matrix in X and gene activity in
     obsm["gene_activity"]; scanpy opens it.
 
     Parameters
@@ -83,7 +88,7 @@ def run(
     from_step
         Go on from this step of an earlier run in ``out`` ("qc", "cells", ..., "figures") without importing again; "tiles",
         "features" and "doublets" start at "cells". Options that are not given keep the values of that run; those of
-        earlier steps cannot change.
+        earlier steps cannot change. Results of later steps are made anew, or removed where ``until`` ends before them.
     truth
         Table (tab-separated; columns barcode and cell_type, if known is_doublet and is_cell) to compare the clusters with.
         Cells of several samples are named sample#barcode, or by barcodes that only one sample has.
@@ -123,8 +128,11 @@ def run(
         for file in files:
             check.existing_file(file, "fragment file")
         remedy = "pass force=True (--force) to replace it, or from_step (--from) to go on"
-        check.may_write(places.final, force=force, remedy=remedy)
-        chosen, todo = RunOptions(**given), list(steps.STEPS)
+        for output in (places.final, places.peaks, places.peak_matrix, places.coverage):
+            check.may_write(output, force=force, remedy=remedy)
+        chosen = RunOptions(**given)
+        check.one_of("until", chosen.until, UNTIL)
+        todo = steps_from("qc", chosen)
     else:
         chosen, todo = going_on.plan(from_step, places, samples, given)
     bk = resolve(device)
@@ -155,30 +163,39 @@ def run(
             raise InputError(_nothing_kept(adata))
         places.checkpoint.unlink(missing_ok=True)  # of an earlier run, whose fragments were replaced just now
     else:
-        adata = going_on.load(places, todo, bk.name)
-    with progress.bar("steps", len(todo), unit="step") as done:
-        _do_steps(adata, todo, chosen, genome, seconds=seconds, checkpoint=places.checkpoint, done=done)
-    adata.uns[RUN] = json.dumps(asdict(chosen))
-    figures = _timed(
-        seconds, "figures", lambda: draw_figures(adata, places.figures, chosen, checkpoint=places.checkpoint)
-    )
-    report = summary.report_of(
-        adata,
-        chosen,
-        genome,
-        device=bk,
-        seconds=seconds,
-        total=time.perf_counter() - began,
-        from_step=from_step,
-        truth=None if known is None else compare(adata, known, samples, _obs_of(places.checkpoint)),
-    )
-    _timed(seconds, "write", lambda: write_h5ad(adata, places.final, force=True))
+        adata = going_on.load(places, from_step, todo, bk.name)
+    with by_cluster.results(places, from_step) as made:
+        with progress.bar("steps", len(todo), unit="step") as done:
+            _do_steps(adata, todo, chosen, genome, seconds=seconds, made=made, done=done)
+        adata.uns[RUN] = json.dumps(asdict(chosen))
+        figures = _timed(seconds, "figures", lambda: draw_figures(adata, made, chosen, genome))
+        report = summary.report_of(
+            adata,
+            chosen,
+            genome,
+            device=bk,
+            seconds=seconds,
+            total=time.perf_counter() - began,
+            from_step=from_step,
+            truth=None if known is None else compare(adata, known, samples, _obs_of(places.checkpoint)),
+            made=made,
+        )
+        _timed(seconds, "write", lambda: write_h5ad(adata, places.final, force=True))
     report["seconds"] = seconds
     report["peak_memory_bytes"] = peak()  # with the writing of the result
     report["total_seconds"] = round(time.perf_counter() - began, 2)
     text = summary.write(report, places.folder, places.label)
     logger.info("wrote %s", places.final)
-    return Result(places.final, text, figures, adata, report)
+    return Result(
+        places.final,
+        text,
+        figures,
+        adata,
+        report,
+        peaks=made.found(places.peaks, "peaks") and places.peaks,
+        peak_matrix=made.found(places.peak_matrix, "peaks") and places.peak_matrix,
+        coverage=[places.coverage / name for name in report.get("coverage", [])],
+    )
 
 
 def _do_steps(
@@ -188,15 +205,19 @@ def _do_steps(
     genome: Genome,
     *,
     seconds: dict[str, float],
-    checkpoint: Path,
+    made: by_cluster.Made,
     done: Callable[[int], None],
 ) -> None:
     """Run the steps in order; after the quality measures everything needed to go on later is on disk."""
+    checkpoint = made.places.checkpoint
     for name in todo:
         if name != "qc" and steps.too_few(adata, name):
             continue
         try:
-            _timed(seconds, name, lambda name=name: steps.STEPS[name](adata, options, genome))
+            if name in by_cluster.STEPS:
+                _timed(seconds, name, lambda name=name: by_cluster.STEPS[name](adata, options, genome, made))
+            else:
+                _timed(seconds, name, lambda name=name: steps.STEPS[name](adata, options, genome))
         except InputError as error:
             if not checkpoint.exists():
                 raise

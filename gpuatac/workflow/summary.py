@@ -16,6 +16,7 @@ from gpuatac.io.atomic import replacing
 from gpuatac.io.attach import records_of
 from gpuatac.memory import get_memory, peak
 from gpuatac.pp._cells import filter_text
+from gpuatac.workflow import by_cluster
 from gpuatac.workflow.steps import skipped
 from gpuatac.workflow.truth import as_lines as truth_lines
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from gpuatac.genome import Genome
     from gpuatac.options import RunOptions
+    from gpuatac.workflow.by_cluster import Made
 
 logger = logging.getLogger(__name__)
 COMPILING = "compiling (first use only)"
@@ -41,6 +43,7 @@ def report_of(
     total: float,
     from_step: str | None,
     truth: dict[str, Any] | None,
+    made: Made,
 ) -> dict[str, Any]:
     """The numbers of the summary."""
     from gpuatac import __version__
@@ -88,6 +91,7 @@ def report_of(
     if slots.LEIDEN in obs:
         out["clusters"] = {str(k): int(v) for k, v in obs[slots.LEIDEN].value_counts(sort=False).items()}
         out["modularity"] = float(adata.uns[slots.LEIDEN]["modularity"])
+    out |= by_cluster.report_of(adata, options, made)
     if truth is not None:
         out["truth"] = truth
     out = plain(out)
@@ -184,6 +188,7 @@ def as_text(report: dict[str, Any]) -> str:
     if "clusters" in report:
         sizes = ", ".join(f"{k}: {v:,}" for k, v in report["clusters"].items())
         lines.append(f"{len(report['clusters'])} Leiden clusters (modularity {report['modularity']:.3f}): {sizes}")
+    lines += by_cluster.as_lines(report)
     if "truth" in report:
         lines += ["", *truth_lines(report["truth"])]
     if report["skipped"]:

@@ -28,6 +28,14 @@ def clustered(seed: int, n: int, n_groups: int, *, size: int = SIZE, copies: boo
     return start, end, rng.integers(-1, n_groups, n).astype(np.int32), weight
 
 
+def short(seed: int, n: int):
+    """Fragments of one group, 20 to 89 bp long, half of them around a few places of 3 kb."""
+    rng = np.random.default_rng(seed)
+    start = clustered(seed, n, 1, size=3_000)[0]
+    end = np.minimum(start + rng.integers(20, 90, n), 3_000).astype(np.int32)
+    return start, end, np.zeros(n, np.int32), None
+
+
 #: Beyond what genomes have, for the kernels alone: start, end, group, copies; and the number of groups.
 EXTREMES: dict[str, tuple[tuple, int]] = {
     "no group": ((int32(), int32(), int32(), None), 0),
@@ -54,6 +62,7 @@ FRAGMENTS: dict[str, tuple[tuple, int]] = {
     "random": (clustered(1, 300, 3), 3),
     "random with copies": (clustered(2, 200, 2, copies=True, low=1), 2),
 }  # fmt: skip
+WHOLE = Geometry(whole=True, wide=0)
 GEOMETRIES = {
     "as MACS": Geometry(),
     "narrow window": Geometry(wide=301),
@@ -64,18 +73,18 @@ GEOMETRIES = {
     "off the start": Geometry(shift=-250, extsize=120, wide=600),
     "whole": Geometry(whole=True),
     "whole, narrow window": Geometry(whole=True, wide=250),
-    "whole, no background": Geometry(whole=True, wide=0),
+    "whole, no background": WHOLE,
     "whole, unclipped": Geometry(whole=True, clip=False, wide=600),
 }
 
 
-def least_of(chromosomes, geometry: Geometry, n_groups: int, slope: float) -> list[np.ndarray]:
+def least_of(chromosomes, geometry: Geometry, n_groups: int, slope: float, base: int = 2) -> list[np.ndarray]:
     """For each group the smallest pileup above a made-up cutoff that rises with the background."""
     tables = []
     pairs = oracle.segment_lengths(chromosomes, geometry, n_groups)
     for g in range(n_groups):
         n = np.arange(1 + max((n for n, _ in pairs[g]), default=0))
-        tables.append(np.maximum(g % 2 + 2 + slope * n, 1).astype(np.int32))
+        tables.append(np.maximum(g % 2 + base + slope * n, 1).astype(np.int32))
     return tables
 
 
@@ -141,11 +150,18 @@ def peak_cases():
                 rules = {"max_gap": max_gap, "min_length": min_length, "subpeaks": subpeaks, "slope": 0.0}
                 name = f"random, {min_length} bp, gaps {max_gap}, subpeaks {subpeaks}"
                 yield "summits", name, dense, {"n_groups": 2, "geometry": Geometry(wide=1_000), **rules}
+    near = Geometry(shift=-40, extsize=80, wide=500)
+    for name, columns, geometry, base, rules in (  # found by search: each has a summit that the named rule decides
+        ("the first valley's threshold is higher", short(179, 400), near, 1, (100, 100)),
+        ("a summit in a gap", short(699, 150), WHOLE, 5, (100, 100)),
+        ("a summit 10 bp before the end", short(2129, 150), near, 3, (30, 12)),
+    ):
+        keywords = {"n_groups": 1, "geometry": geometry, "slope": 0.0, "base": base, "subpeaks": True}
+        yield "summits", name, (columns,), {**keywords, "max_gap": rules[0], "min_length": rules[1]}
     rules = {"max_gap": 30, "min_length": 130, "subpeaks": True, "slope": 0.0}
     for name, low, high in (("gap of max_gap", 180, 230), ("gap one wider", 181, 231), ("one base short", 179, 229)):
         columns = (int32(*[100] * 3, *[low] * 3), int32(*[150] * 3, *[high] * 3), int32(*[0] * 6), None)
-        geometry = Geometry(whole=True, wide=0)
-        yield "summits", f"region, {name}", (columns,), {"n_groups": 1, "geometry": geometry, **rules}
+        yield "summits", f"region, {name}", (columns,), {"n_groups": 1, "geometry": WHOLE, **rules}
 
 
 def poisson_cases():
@@ -238,7 +254,7 @@ def run_peaks(bk: Any, case: Any) -> None:
         check_columns(bk, found, [pair for pairs in expected for pair in pairs], ("n", "t"))
         assert found.length.tolist() == [length for pairs in expected for length in pairs.values()]
         return
-    least = least_of(plain, geometry, n_groups, keywords.pop("slope"))
+    least = least_of(plain, geometry, n_groups, keywords.pop("slope"), keywords.pop("base", 2))
     table = np.concatenate([np.empty(0, np.int32), *least])
     cutoffs = Cutoffs(np.cumsum([0, *(part.size for part in least)], dtype=np.int64), table)
     holes: list[set] = []

@@ -52,6 +52,37 @@ COVERAGE = {
 }  # fmt: skip
 
 
+#: Arguments of macs3 / call_peaks; ``BED`` and ``REPLICATE`` stand for a path and for labels of the cells.
+REPLICATE = "REPLICATE"
+PEAKS = {
+    "defaults": {},
+    "replicates": {"replicate": REPLICATE},
+    "replicates, looser": {"replicate": REPLICATE, "replicate_qvalue": 0.3},
+    "blacklist": {"blacklist": BED},
+    "up to 180 bp": {"max_frag_size": 180},
+    "nolambda": {"nolambda": True},
+    "short": {"shift": -75, "extsize": 150, "min_len": 120, "qvalue": 0.2},
+    "broad": {"call_broad_peaks": True},
+}  # fmt: skip
+
+
+def peak_options(folder: Path, name: str, n: int) -> tuple[list[str], dict]:
+    """Labels of ``n`` cells and ``PEAKS[name]`` with a file of the first 60 regions and two replicates of each group."""
+    bed = folder / "banned.bed"
+    bed.write_text("".join("\t".join(row[:3]) + "\n" for row in read_rows(folder / "regions.bed")[:60]))
+    held = {BED: str(bed), REPLICATE: [f"r{i // 2 % 2}" for i in range(n)]}
+    options = {k: held.get(v, v) if isinstance(v, str) else v for k, v in PEAKS[name].items()}
+    return [f"g{i % 2}" for i in range(n)], options
+
+
+SMOOTHED = ("simulated", "tiny", "archr")  # cases small enough for one row a base
+
+
+def coverage_names(folder: Path) -> list[str]:
+    """Which of ``COVERAGE`` a case is asked for."""
+    return [name for name in COVERAGE if folder.name in SMOOTHED or not name.startswith("smooth")]
+
+
 def coverage_options(folder: Path, name: str) -> dict:
     """``COVERAGE[name]`` with regions of the case: every third in the names, the first 60 in the file."""
     rows = read_rows(folder / "regions.bed")

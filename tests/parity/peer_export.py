@@ -19,17 +19,19 @@ import snapatac2 as snap
 from anndata import AnnData
 from inputs import (
     BAD_ROWS,
-    COVERAGE,
     DIFFERENCE_SIZES,
     EARLY_TSS_GENE,
     EARLY_TSS_ROW,
     LAST_BASE_GENE,
     LAST_BASE_ROW,
+    PEAKS,
     STRATEGIES,
     TIED_COUNTS,
     coverage_groups,
+    coverage_names,
     coverage_options,
     group_peaks,
+    peak_options,
     read_rows,
     write_case,
 )
@@ -80,6 +82,7 @@ def export(folder: Path) -> dict:
     out["frip_cuts"] = adata.obs["frip_cuts"].to_numpy()
 
     export_tracks(folder, adata)
+    export_peaks(folder, adata)
     for strategy in STRATEGIES:
         tiles = snap.pp.add_tile_matrix(adata, counting_strategy=strategy, inplace=False, n_jobs=1)
         csr_parts(out, f"tiles {strategy}", tiles.X)
@@ -133,11 +136,21 @@ def export_tracks(folder: Path, adata) -> None:
     """``coverage/NAME.GROUP.bedgraph`` for every set of options, the default as bigWig too, and ``coverage/GROUP.bed``."""
     groups = coverage_groups(adata.n_obs)
     place = {"out_dir": str(folder / "coverage"), "n_jobs": 2, "tempdir": folder}
-    for name in COVERAGE:
+    for name in coverage_names(folder):
         options = coverage_options(folder, name)
         snap.ex.export_coverage(adata, groups, prefix=f"{name}.", suffix=".bedgraph", **place, **options)
     snap.ex.export_coverage(adata, groups, suffix=".bw", **place)
     snap.ex.export_fragments(adata, groups, out_dir=str(folder / "coverage"), suffix=".bed", max_frag_length=300)
+
+
+def export_peaks(folder: Path, adata) -> None:
+    """``peaks/NAME.GROUP.tsv`` for every set of options."""
+    (folder / "peaks").mkdir(exist_ok=True)
+    for name in PEAKS:
+        groups, options = peak_options(folder, name, adata.n_obs)
+        found = snap.tl.macs3(adata, groupby=groups, n_jobs=1, tempdir=folder, inplace=False, **options)
+        for group, frame in found.items():
+            frame.write_csv(folder / "peaks" / f"{name}.{group}.tsv", separator="\t")
 
 
 def differential(out: dict, adata, regions: list, sizes: dict) -> None:

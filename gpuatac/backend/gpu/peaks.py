@@ -83,6 +83,8 @@ class Peaks:
     def _summed(self, group: Any, pair: Any, length: Any) -> tuple[Any, Any, Any]:
         """By group and pair, the lengths of equal ones added up; those that add up to nothing are left out."""
         xp = self._xp
+        if not pair.size:
+            return group, pair, length
         order = xp.argsort(pair, kind="stable")
         order = order[xp.argsort(group[order], kind="stable")]
         group, pair = group[order], pair[order]

@@ -55,7 +55,8 @@ class Pileup:
     def _sorted(self, key: Any, weight: Any | None) -> tuple[Any, Any | None]:
         """The positions of the keys in order, and their weights."""
         if weight is None:
-            key.sort()
+            if key.size:
+                key.sort()
             return (key & 0xFFFFFFFF).astype(np.int32), None
         order = self._xp.argsort(key, kind="stable")
         return (key[order] & 0xFFFFFFFF).astype(np.int32), weight[order]
@@ -95,16 +96,17 @@ class Pileup:
         """Start, end and sum of one group's runs of equal sums, from the running sum over all bases."""
         xp = self._xp
         low, high = begin - right, stop + left
+        if stop <= begin or not runs[0].size:
+            return xp.empty(0, np.int32), xp.empty(0, np.int32), xp.empty(0, np.int64)
         near = xp.flatnonzero((runs[1] > low) & (runs[0] < high))
         start, end, value = (column[near].astype(np.int64) for column in runs)
-        change = xp.zeros(max(high - low, 0) + 1, np.int64)
-        if int(near.size):
-            change[xp.maximum(start, low) - low] += value  # disjoint runs: no index occurs twice
-            change[xp.minimum(end, high) - low] -= value
+        change = xp.zeros(high - low + 1, np.int64)
+        change[xp.maximum(start, low) - low] += value  # disjoint runs: no index occurs twice
+        change[xp.minimum(end, high) - low] -= value
         until = xp.cumsum(xp.cumsum(change[:-1]))  # over bases low .. low + k
-        n = max(stop - begin, 0)
-        sums = until[until.size - n :].copy()
-        sums[1:] -= until[: max(n - 1, 0)]
+        n = stop - begin
+        sums = until[left + right :].copy()
+        sums[1:] -= until[: n - 1]
         opens = xp.ones(n, bool)
         opens[1:] = sums[1:] != sums[:-1]
         at = xp.flatnonzero(opens)

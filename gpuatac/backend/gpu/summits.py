@@ -46,6 +46,8 @@ def call(
     xp: Any, launch: Launcher, segments: Segments, *, max_gap: int, min_length: int, subpeaks: bool, bases: int
 ) -> Iterator[np.ndarray]:
     """The rows of ``Summits``, int32 (7, n) on the host, for regions of about ``bases`` bp at a time."""
+    if not segments.start.size:
+        return
     for regions in _split(xp, _regions(xp, segments, max_gap, min_length), bases):
         n_regions = int(regions.first.size)
         found = _maxima(xp, launch, segments, regions, min_length // 2) if subpeaks else NO_MAXIMA
@@ -66,7 +68,8 @@ def call(
 def running(xp: Any, sizes: Any) -> Any:
     """int64 (n + 1,): the sum of the sizes before each."""
     out = xp.zeros(int(sizes.size) + 1, np.int64)
-    out[1:] = xp.cumsum(sizes, dtype=np.int64)
+    if sizes.size:
+        out[1:] = xp.cumsum(sizes, dtype=np.int64)
     return out
 
 
@@ -77,7 +80,7 @@ def _regions(xp: Any, segments: Segments, max_gap: int, min_length: int) -> Regi
     opens = xp.ones(n, bool)
     opens[1:] = (group[1:] != group[:-1]) | (start[1:] - end[:-1] > max_gap)
     first = xp.flatnonzero(opens)
-    last = xp.concatenate([first[1:], xp.full(min(n, 1), n, first.dtype)])
+    last = xp.concatenate([first[1:], xp.full(1, n, first.dtype)])
     length = end[last - 1].astype(np.int64) - start[first]
     long_enough = xp.flatnonzero(length >= min_length)
     first, last, length = (column[long_enough].astype(np.int64) for column in (first, last, length))
