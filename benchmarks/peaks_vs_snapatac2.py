@@ -83,7 +83,7 @@ def run_gpuatac(files: dict) -> None:
     a = a[(a.obs["group"] != "").to_numpy()].copy()
     a.obs["group"] = pd.Categorical(a.obs["group"])
     clock.step("peaks", lambda: ga.tl.call_peaks(a, groupby="group"), lambda _: f"{len(a.uns['peaks'])} peaks")
-    merged = clock.step("merge_peaks", lambda: ga.tl.merge_peaks(a, a.uns["genome"]), lambda out: f"{len(out)} regions")
+    merged = clock.step("merge_peaks", lambda: ga.tl.merge_peaks(a), lambda out: f"{len(out)} regions")
     matrix = clock.step("peak matrix", lambda: ga.pp.make_peak_matrix(a, merged), lambda out: f"sum {int(out.X.sum())}")
     matrix.obs["group"] = a.obs["group"]
     clock.step("aggregate", lambda: ga.tl.aggregate(matrix, groupby="group", normalize="RPKM"))

@@ -17,6 +17,7 @@ from gpuatac.core.counts import merge_intervals
 from gpuatac.core.regions import coordinates
 from gpuatac.errors import InputError
 from gpuatac.genome import Genome
+from gpuatac.io.attach import genome_of
 from gpuatac.io.bed import regions_frame
 from gpuatac.io.names import coordinate_names
 
@@ -35,7 +36,7 @@ class _Group(NamedTuple):
 
 def merge_peaks(
     peaks: Any,
-    chrom_sizes: Any,
+    chrom_sizes: Any = None,
     *,
     half_width: int = 250,
     flavor: Literal["snapatac2", "archr"] = "snapatac2",
@@ -67,7 +68,7 @@ def merge_peaks(
         a frame. Columns: chrom, start, end (0-based half-open), peak (summit, counted from start; one before base 0 counts as
         base 0) and ``by``. In place of a frame a group may have a dict of frames by replicate. Groups may be empty.
     chrom_sizes
-        A Genome, or a dict of sizes in bp.
+        A Genome, or a dict of sizes in bp; an AnnData brings its own.
     half_width
         bp on either side of the summit.
     flavor
@@ -106,7 +107,7 @@ def merge_peaks(
     """
     half_width = check.integer("half_width", half_width, 0, 2**28)
     check.one_of("flavor", flavor, ("snapatac2", "archr"))
-    genome = chrom_sizes if isinstance(chrom_sizes, Genome) else Genome("chrom_sizes", dict(chrom_sizes))
+    genome = _genome(peaks, chrom_sizes)
     groups = _groups(peaks, genome, by)
     if flavor == "snapatac2":
         pool = consensus.joined([peaks for group in groups for peaks in group.replicates])
@@ -121,6 +122,21 @@ def merge_peaks(
             best.append(_archr(group, genome, half_width, avoid, reproducibility, most))
         regions = consensus.best_windows(sweeps, consensus.joined(best), half_width)
     return _table(consensus.clipped(regions, genome.sizes), groups, genome)
+
+
+def _genome(peaks: Any, chrom_sizes: Any) -> Genome:
+    """The genome given as such or by its sizes, or that of an AnnData."""
+    if isinstance(chrom_sizes, Genome):
+        return chrom_sizes
+    if chrom_sizes is None and hasattr(peaks, "uns"):
+        return genome_of(peaks)
+    if not isinstance(chrom_sizes, Mapping) or not all(isinstance(n, int | np.integer) for n in chrom_sizes.values()):
+        msg = (
+            f"chrom_sizes must be a Genome or a dict of chromosome sizes in bp, got {type(chrom_sizes).__name__}; pass one, such as "
+            "gpuatac.io.read_genome('hg38')."
+        )
+        raise InputError(msg)
+    return Genome("chrom_sizes", {str(name): int(n) for name, n in chrom_sizes.items()})
 
 
 def _archr(group: _Group, genome: Genome, half_width: int, avoid: Any, reproducibility: int, most: int) -> Peaks:

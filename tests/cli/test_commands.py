@@ -62,7 +62,7 @@ def process(*arguments):
 
 def run_options(small, out, *more):
     return ["run", small.fragments, "--genome", small.chrom_sizes, "--device", "cpu", "--out", out,
-            "--min-fragments", "100", "--min-tsse", "0", "--doublets", "skip", *more]  # fmt: skip
+            "--min-fragments", "100", "--min-tsse", "0", "--doublets", "skip", "--until", "clusters", *more]  # fmt: skip
 
 
 def digest(path):
@@ -89,6 +89,7 @@ def test_run_in_a_process_writes_the_result_and_prints_the_summary(sample, tmp_p
     assert told["truth"]["ari_without_doublets"] >= 0.9
     assert (tmp_path / "o" / "sim.summary.txt").read_text() in done.stdout
     assert f"written: {tmp_path / 'o' / 'sim.h5ad'}" in done.stdout
+    assert f"{tmp_path / 'o' / 'sim.peaks.h5ad'} and {len(told['clusters'])} coverage tracks in" in done.stdout
     assert "contigs: main" in done.stdout
     log = (tmp_path / "logs" / "run.log").read_text()
     assert "INFO" in log
@@ -228,7 +229,7 @@ def test_every_option_is_a_flag_with_its_default_in_the_help(cli):
         assert f"--{name.replace('_', '-')}" in flat
         if isinstance(field.default, int | float) and not isinstance(field.default, bool):
             assert f"(default: {field.default})" in flat
-    for command in ("simulate", "fragments", "info"):
+    for command in ("peaks", "coverage", "simulate", "fragments", "info"):
         assert cli(command, "--help")[0] == 0
     assert cli()[0] == 2
     assert cli("--version")[1].strip() == f"gpuatac {ga.__version__}"

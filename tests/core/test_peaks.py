@@ -267,3 +267,40 @@ def test_groups_called_in_several_passes_have_the_same_peaks(monkeypatch):
     for a, b in zip(got, want, strict=True):
         for one, two in zip(a, b, strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+def test_chromosomes_that_fill_int32_are_swept_to_their_end():
+    last = np.iinfo(np.int32).max - 2
+    start = np.array([last - 9000, last - 150, last - 120, last - 100], np.int32)
+    end = start + np.int32(100)
+    e = ends(start, end, start * 0, n_groups=1)
+    found = BK.peaks.segment_lengths([lambda: e], Geometry())
+    assert found.length.sum() == int(end[-1]) - 1 + 100  # the last cut, 100 bp on
+    assert found.t.max() == 6
+    for geometry in GEOMETRIES.values():
+        assert BK.peaks.segment_lengths([lambda: e], geometry).length.sum() > 2**31 - 10_000
+
+
+def test_regions_that_begin_before_position_0_touch_no_other_memory():
+    rng = np.random.default_rng(0)
+    for n, reach in ((400, 30), (50, 4), (900, 300)):
+        start = np.sort(np.concatenate([np.zeros(n), rng.integers(0, reach, n)])).astype(np.int32)
+        end = start + rng.integers(20, 60, start.size).astype(np.int32)
+        e = ends(start, end, start * 0, np.ones(start.size, np.int32), n_groups=1)
+        cutoffs = Cutoffs(np.array([0, 5000]), np.full(5000, 3, np.int32))
+        geometry = Geometry(whole=True, clip=False)
+        for subpeaks in (False, True):
+            (found,) = BK.peaks.summits(
+                [lambda e=e: e], geometry, cutoffs, max_gap=50, min_length=200, subpeaks=subpeaks
+            )
+            assert (found.end - found.start >= 200).all()
+
+
+def test_no_groups_are_no_work():
+    none = np.empty(0, np.int32)
+    e = BK.pileup.group_ends(none, none, none, n_groups=0)
+    cutoffs = Cutoffs(np.zeros(1, np.int64), none)
+    assert BK.peaks.segment_lengths([lambda: e], Geometry()).t.size == 0
+    assert BK.peaks.above([lambda: e], Geometry(), cutoffs)[0].t.size == 0
+    (found,) = BK.peaks.summits([lambda: e], Geometry(), cutoffs, max_gap=1, min_length=1, subpeaks=True)
+    assert found.t.size == 0

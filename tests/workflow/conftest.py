@@ -9,7 +9,7 @@ import pytest
 import gpuatac as ga
 
 TOY = {"chr1": 2_000_000, "chr2": 1_200_000, "chrM": 16_569}
-QUICK = {"device": "cpu", "min_fragments": 50, "min_tsse": 0, "bin_size": 1000}
+QUICK = {"device": "cpu", "min_fragments": 50, "min_tsse": 0, "bin_size": 1000, "until": "clusters"}
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def options(small):
 
 @pytest.fixture(scope="session")
 def done(small, options, tmp_path_factory):
-    """A finished run on the small sample; copied by tests that change it."""
+    """A run to the clusters on the small sample; copied by tests that change it."""
     out = tmp_path_factory.mktemp("done") / "out"
     before = small.fragments.read_bytes()
     result = ga.run(small.fragments, out, truth=small.cells, **options)
@@ -39,3 +39,15 @@ def done(small, options, tmp_path_factory):
 @pytest.fixture
 def copied(done, tmp_path):
     return shutil.copytree(done.h5ad.parent, tmp_path / "elsewhere")
+
+
+@pytest.fixture(scope="session")
+def whole(done, small, tmp_path_factory):
+    """The same run, gone on to its peaks and coverage."""
+    folder = shutil.copytree(done.h5ad.parent, tmp_path_factory.mktemp("whole") / "out")
+    return ga.run(small.fragments, folder, device="cpu", from_step="peaks")
+
+
+@pytest.fixture
+def whole_copied(whole, tmp_path):
+    return shutil.copytree(whole.h5ad.parent, tmp_path / "whole")

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 import gpuatac as ga
 from gpuatac.errors import InputError, MissingFileError, OutputExistsError
 from gpuatac.options import RunOptions, defaults, defaults_table
+from gpuatac.workflow import by_cluster
 from gpuatac.workflow.steps import RESTARTS, STEPS
 
 TOY = {"chr1": 2_000_000, "chr2": 1_200_000, "chrM": 16_569}
@@ -129,7 +130,7 @@ def test_force_replaces_the_output_and_the_same_seed_gives_the_same_result(copie
 
 
 def test_every_step_and_the_figures_can_be_gone_on_from():
-    assert (*STEPS, "figures") == RESTARTS
+    assert (*STEPS, *by_cluster.STEPS, "figures") == RESTARTS
     from gpuatac.cli.parser import STEP_NAMES as FROM_THE_PARSER
 
     assert tuple(FROM_THE_PARSER) == RESTARTS

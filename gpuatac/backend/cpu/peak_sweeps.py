@@ -11,6 +11,7 @@ import numba as nb
 import numpy as np
 
 SENTINEL = np.iinfo(np.int32).max
+BEYOND = np.int64(1) << 40
 DENSE_N, DENSE_T = 8192, 1016  # counts below these have a cell of the dense table; t is odd in cache lines, so rows spread
 NONE = np.int64(-1)
 STATE, TAKEN, MAX_N, MAX_T = 11, 8, 9, 10  # size of a sweep's state, and what stands where beside its position
@@ -19,20 +20,21 @@ _njit = nb.njit(cache=True, nogil=True)
 
 @_njit
 def merge(a, b, shift_a, shift_b):
-    """Two sorted int32 arrays as one, each shifted, with the sentinel after it."""
+    """Two sorted int32 arrays as one, each shifted, with the sentinel after it; beyond int32 everything is at its end."""
     out = np.empty(a.size + b.size + 1, np.int32)
     i = j = 0
+    most = np.int64(SENTINEL - 1)
     while i < a.size and j < b.size:
-        x, y = a[i] + shift_a, b[j] + shift_b
+        x, y = min(np.int64(a[i]) + shift_a, most), min(np.int64(b[j]) + shift_b, most)
         from_a = x <= y
         out[i + j] = x if from_a else y
         i += from_a
         j += not from_a
     while i < a.size:
-        out[i + j] = a[i] + shift_a
+        out[i + j] = min(np.int64(a[i]) + shift_a, most)
         i += 1
     while j < b.size:
-        out[i + j] = b[j] + shift_b
+        out[i + j] = min(np.int64(b[j]) + shift_b, most)
         j += 1
     out[-1] = SENTINEL
     return out
@@ -86,6 +88,12 @@ def _add(keys, sums, n, t, length, state):
     sums[at] += length
 
 
+@nb.njit(inline="always")
+def _position(x, offset, low):
+    """Where an event lies: beyond everything for the sentinel."""
+    return BEYOND if x == SENTINEL else max(np.int64(x) + offset, low)
+
+
 def _sweep(weighted):
     """The two passes, for streams with or without weights."""
 
@@ -107,8 +115,8 @@ def _sweep(weighted):
             while opens[i] == 0 and i < n_closes:
                 t += weights[0][i] if weighted else 1
                 i += 1
-        p1, p2 = max(np.int64(opens[i]) + d1, low), max(np.int64(closes[j]) + d2, low)
-        p3, p4 = max(np.int64(starts[k]) + d3, low), max(np.int64(ends[m]) + d4, low)
+        p1, p2 = _position(opens[i], d1, low), _position(closes[j], d2, low)
+        p3, p4 = _position(starts[k], d3, low), _position(ends[m], d4, low)
         while j < n_closes and (m < n_ends or not stop_with_background):
             pt, pc = min(p1, p2), min(p3, p4)
             p = min(pt, pc)
@@ -117,20 +125,20 @@ def _sweep(weighted):
                 while p1 == p:
                     t += weights[0][i] if weighted else 1
                     i += 1
-                    p1 = max(np.int64(opens[i]) + d1, low)
+                    p1 = _position(opens[i], d1, low)
                 while p2 == p:
                     t -= weights[1][j] if weighted else 1
                     j += 1
-                    p2 = max(np.int64(closes[j]) + d2, low)
+                    p2 = _position(closes[j], d2, low)
             if pc == p:
                 while p3 == p:
                     c += weights[2][k] if weighted else 1
                     k += 1
-                    p3 = max(np.int64(starts[k]) + d3, low)
+                    p3 = _position(starts[k], d3, low)
                 while p4 == p:
                     c -= weights[3][m] if weighted else 1
                     m += 1
-                    p4 = max(np.int64(ends[m]) + d4, low)
+                    p4 = _position(ends[m], d4, low)
             if ((t != t0) | (c != c0)) & ((p != 0) | (begun != 0)):
                 if (c0 < DENSE_N) & (t0 < DENSE_T):
                     dense[c0 * DENSE_T + t0] += p - prev
@@ -167,8 +175,8 @@ def _sweep(weighted):
             while opens[i] == 0 and i < n_closes:
                 t += weights[0][i] if weighted else 1
                 i += 1
-        p1, p2 = max(np.int64(opens[i]) + d1, low), max(np.int64(closes[j]) + d2, low)
-        p3, p4 = max(np.int64(starts[k]) + d3, low), max(np.int64(ends[m]) + d4, low)
+        p1, p2 = _position(opens[i], d1, low), _position(closes[j], d2, low)
+        p3, p4 = _position(starts[k], d3, low), _position(ends[m], d4, low)
         while found < room and j < n_closes and (m < n_ends or not stop_with_background):
             pt, pc = min(p1, p2), min(p3, p4)
             p = min(pt, pc)
@@ -177,20 +185,20 @@ def _sweep(weighted):
                 while p1 == p:
                     t += weights[0][i] if weighted else 1
                     i += 1
-                    p1 = max(np.int64(opens[i]) + d1, low)
+                    p1 = _position(opens[i], d1, low)
                 while p2 == p:
                     t -= weights[1][j] if weighted else 1
                     j += 1
-                    p2 = max(np.int64(closes[j]) + d2, low)
+                    p2 = _position(closes[j], d2, low)
             if pc == p:
                 while p3 == p:
                     c += weights[2][k] if weighted else 1
                     k += 1
-                    p3 = max(np.int64(starts[k]) + d3, low)
+                    p3 = _position(starts[k], d3, low)
                 while p4 == p:
                     c -= weights[3][m] if weighted else 1
                     m += 1
-                    p4 = max(np.int64(ends[m]) + d4, low)
+                    p4 = _position(ends[m], d4, low)
             if ((t != t0) | (c != c0)) & ((p != 0) | (begun != 0)):
                 if t0 >= least[c0]:
                     out[0, found], out[1, found], out[2, found], out[3, found] = prev, p, t0, c0

@@ -80,9 +80,7 @@ class Peaks:
         parts = _side_by_side(one, tasks)
         out = []
         for code in range(len(sources)):
-            own = parts[code * n_groups : (code + 1) * n_groups]
-            group = np.repeat(np.arange(n_groups, dtype=np.int32), [part.shape[1] for part in own])
-            out.append(Segments(group, *np.concatenate(own, axis=1)))
+            out.append(Segments(*_one_table(parts[code * n_groups : (code + 1) * n_groups], 4)))
         return out
 
     def summits(
@@ -107,9 +105,7 @@ class Peaks:
         parts = _side_by_side(one, tasks)
         out = []
         for code in range(len(sources)):
-            own = parts[code * n_groups : (code + 1) * n_groups]
-            group = np.repeat(np.arange(n_groups, dtype=np.int32), [part.shape[1] for part in own])
-            out.append(Summits(group, *np.concatenate(own, axis=1)))
+            out.append(Summits(*_one_table(parts[code * n_groups : (code + 1) * n_groups], 6)))
         return out
 
 
@@ -197,6 +193,13 @@ def _tasks(sources: Sequence[Callable[[], GroupEnds]], n_groups: int) -> list[tu
 def _side_by_side(work: Callable[..., Any], tasks: Iterable[tuple]) -> list[Any]:
     with ThreadPoolExecutor(get_threads(), COUNTING_THREAD) as pool:
         return list(pool.map(lambda task: work(*task), tasks))
+
+
+def _one_table(parts: list[np.ndarray], n_rows: int) -> list[np.ndarray]:
+    """The number of each part, repeated for its columns, and the rows of all parts side by side."""
+    sizes = np.array([part.shape[1] for part in parts], np.int64)
+    group = np.repeat(np.arange(len(parts), dtype=np.int32), sizes)
+    return [group, *np.concatenate([np.empty((n_rows, 0), np.int32), *parts], axis=1)]
 
 
 def _sum_by_key(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -142,9 +142,9 @@ def subpeaks(start, end, t, lo, hi, width):
         boundary += origin
         origin = np.int32(0)
     size = end[hi - 1] + PADDING - origin
-    if size <= 0:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
     half = width // 2
+    if size <= half:  # only where a region begins before position 0
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     padded = np.zeros(size + 2 * half, np.int32)
     signal = padded[half : half + size]
     for i in range(lo, hi):
@@ -159,7 +159,7 @@ def subpeaks(start, end, t, lo, hi, width):
     for k in range(half):
         padded[k] = head - abs(signal[half - k] - head)
         padded[half + size + k] = tail + abs(signal[size - 2 - k] - tail)
-    maxima = np.empty(size // 2 + 1, np.int64)
+    maxima = np.empty(size, np.int64)
     found = _crests(padded, half, boundary, min(boundary + end[hi - 1] - start[lo], size - 2), maxima)
     maxima = _peaky(signal, maxima[:found])
     positions = maxima + origin - boundary
