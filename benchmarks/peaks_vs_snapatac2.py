@@ -3,7 +3,7 @@
     peaks_vs_snapatac2.py --peer PEER_PYTHON --work FOLDER --fragments FILE --chrom-sizes FILE --cells TSV
                           [--threads 2] [--repeats 3]
 
-Groups come from the table of cells: its cell types, the largest split by batch until there are 11. Each side runs in a process
+Groups come from the table of cells: its cell types, the largest cut in two until there are 11. Each side runs in a process
 of its own on the same cores, BLAS and OpenMP at one thread; seconds and memory are taken as in vs_snapatac2.py (processes that
 a side starts are part of its CPU seconds; peak memory is that of the largest process). Both sides must find the same peaks,
 consensus, counts and tested features: the notes carry sums that are compared.
@@ -59,7 +59,7 @@ def groups_of(path: str, names) -> list[str]:
         group[cells["is_cell"] != 1] = ""
     for name in group[group != ""].value_counts().index[: max(0, N_GROUPS - group[group != ""].nunique())]:
         mine = group == name
-        group[mine] = [f"{name}.{b}" for b in cells.loc[mine, "batch"]]
+        group[mine] = [f"{name}.{i % 2}" for i in range(int(mine.sum()))]
     return group.tolist()
 
 

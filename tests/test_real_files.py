@@ -191,7 +191,7 @@ def test_single_reads_of_a_bam_are_a_bulk_sample(data_dir):
 
 
 def test_single_reads_under_the_rules_of_pairs_are_refused_with_the_remedy(data_dir):
-    with pytest.raises(InputError, match=r"none of 971 reads in .*tiny\.bam is paired; pass is_paired=False for single-end"):
+    with pytest.raises(InputError, match=r"none of 971 reads in .*tiny\.bam is paired; pass is_paired=False \(--single-end\) for"):
         ga.io.read_bam_fragments(data_dir / BAM)
 
 

@@ -37,7 +37,7 @@ def peaks(args: argparse.Namespace) -> int:
         **options,
     )
     for name, n in written.n_peaks.items():
-        print(f"{name}: {n:,} peaks of {_cells(written.n_cells[name])}")
+        print(f"{name}: {n:,} peaks of {_cells(written.n_cells[name], args)}")
     if written.consensus is not None:
         print(f"consensus: {written.n_consensus:,} regions of {2 * args.half_width + 1:,} bp")
     _tell(written, args.out)
@@ -54,7 +54,7 @@ def coverage(args: argparse.Namespace) -> int:
         options["normalization"] = None
     written = job(args.inputs, args.out, suffix=args.suffix, **_inputs(args), **options)
     for name, path in written.files.items():
-        print(f"{name}: {path.name}, {_cells(written.n_cells[name])}")
+        print(f"{name}: {path.name}, {_cells(written.n_cells[name], args)}")
     _tell(written, args.out)
     return 0
 
@@ -81,8 +81,10 @@ def _genome_size(text: str) -> float | str:
         return text
 
 
-def _cells(n: int) -> str:
-    return "1 cell or bulk sample" if n == 1 else f"{n:,} cells"
+def _cells(n: int, args: argparse.Namespace) -> str:
+    if args.groups is None and args.groupby is None:
+        return "a bulk sample" if n == 1 else f"{n:,} barcodes"
+    return "1 cell" if n == 1 else f"{n:,} cells"
 
 
 def _tell(written: Written, out: str) -> None:

@@ -352,8 +352,8 @@ def _refuse_empty(path: Path, choices: Choices, run: _Pass, summary: BamSummary)
     k, q = run.kernels, run.counters
     if summary.reads and choices.paired and not q[k.Q_FLAG_PAIRED]:
         msg = (
-            f"none of {summary.reads:,} reads in {path} is paired; pass is_paired=False for single-end reads (on the command "
-            "line: gpuatac fragments --single-end)."
+            f"none of {summary.reads:,} reads in {path} is paired; pass is_paired=False (--single-end) for "
+            "single-end reads."
         )
     elif summary.reads and not q[k.Q_BC_READS]:
         how = f"tag {choices.tag.decode()}" if choices.regex is None else f"a match of {choices.regex.pattern!r}"

@@ -109,7 +109,8 @@ class BigWigWriter:
     spill
         Path of the file in which zoom records wait.
     level
-        Compression, 0 (fastest) to 3.
+        igzip's compression, 0 (fastest) to 3. It may pack the same data in several ways, so that files made by several
+        threads hold the same but need not be the same byte for byte.
     """
 
     def __init__(
