@@ -7,7 +7,7 @@ MEMORY ?=
 PIP = -m pip install --quiet --disable-pip-version-check
 export MPLBACKEND = Agg
 
-.PHONY: demo test lint contract parity accuracy bench bench-scaling gpu clean
+.PHONY: demo test lint contract parity accuracy bench bench-scaling bench-many gpu clean
 
 .venv/bin/gpuatac: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -51,14 +51,20 @@ contract: .venv-contract/ready
 
 parity: .venv-dev/ready .venv-peer/ready
 	.venv-dev/bin/python tests/parity/compare.py --peer .venv-peer/bin/python
+	.venv-dev/bin/python tests/parity/macs3.py --macs3 .venv-peer/bin/macs3
 
 accuracy: .venv-dev/ready .venv-peer/ready
 	.venv-dev/bin/python benchmarks/accuracy.py --peer .venv-peer/bin/python --results $(RESULTS)
 
-# Every verb beside SnapATAC2 and scanpy, then doublets.
+# Every verb beside SnapATAC2 and scanpy, then peaks and tracks, then doublets.
 bench: .venv-dev/ready .venv-peer/ready
 	.venv-dev/bin/python benchmarks/vs_snapatac2.py --peer .venv-peer/bin/python --work .bench --results $(RESULTS)
+	.venv-dev/bin/python benchmarks/peaks_vs_snapatac2.py --peer .venv-peer/bin/python --work .bench --results $(RESULTS)
 	.venv-dev/bin/python benchmarks/doublets.py --results $(RESULTS)
+
+# Peaks, consensus, matrix and tracks of 300 groups of 277,000 cells within 4 GiB.
+bench-many: .venv-dev/ready
+	.venv-dev/bin/python benchmarks/many_groups.py --work .bench/many --results $(RESULTS)
 
 # The main job at SIZES million fragments, within MEMORY (such as 4G) where it is given; inputs are made in .bench.
 bench-scaling: .venv-dev/ready

@@ -1,9 +1,9 @@
 """Peaks and tracks of very many groups within a memory limit: 277,000 cells of 500 fragments in 300 groups.
 
-    python benchmarks/many_groups.py --work <folder> [--cells 277000] [--fragments 500] [--groups 300] [--memory 4G]
+    python benchmarks/many_groups.py --work <folder> [--cells 277000] [--fragments 500] [--groups 300] [--memory 4G] [--results <folder>]
 
 Writes a data set of fragments (60 % of them around 150,000 sites, the rest anywhere), then calls peaks of all groups, merges
-them and writes 300 bigWigs, each in a process of its own, and prints seconds and the peak of memory.
+them, counts every cell in them and writes 300 bigWigs, each in a process of its own; prints seconds and the peak of memory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
 SITES = 150_000
 STEPS = ("peaks", "merge", "matrix", "coverage")
 
@@ -93,6 +94,7 @@ def main() -> int:
     parser.add_argument("--groups", type=int, default=300)
     parser.add_argument("--memory", default="4G")
     parser.add_argument("--steps", default=",".join(STEPS))
+    parser.add_argument("--results", type=Path, help="folder for a table of what was measured")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -104,10 +106,23 @@ def main() -> int:
         return 0
     if not (args.work / "many.fragments").exists():
         make(args.work, args.cells, args.fragments)
+    rows = []
     for step in args.steps.split(","):
         command = [sys.executable, __file__, "--work", str(args.work), "--step", step, "--groups", str(args.groups)]
         done = subprocess.run([*command, "--memory", args.memory], check=True, capture_output=True, text=True)  # noqa: S603
-        print(done.stdout.strip().splitlines()[-1], flush=True)
+        rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
+        print(json.dumps(rows[-1]), flush=True)
+    if args.results is not None:
+        import vs_snapatac2 as bench
+
+        path = bench.stem(args.results, "many_groups")
+        title = f"# {args.groups} groups of {args.cells:,} cells at {args.fragments} fragments, --memory {args.memory}"
+        lines = [title, "", f"{bench.machine()}, commit {bench.commit()}", ""]
+        lines += ["| step | wall s | CPU s | peak GiB | what |", "|---|---:|---:|---:|---|"]
+        for row in rows:
+            what = ", ".join(f"{v:,} {k}" for k, v in row.items() if k in ("peaks", "regions", "files", "MB"))
+            lines.append(f"| {row['step']} | {row['wall_s']} | {row['cpu_s']} | {row['peak_gib']} | {what} |")
+        path.with_name(path.name + ".md").write_text("\n".join(lines) + "\n")
     return 0
 
 

@@ -165,11 +165,11 @@ def count(markers) -> str:
 
 
 def told(made: dict) -> str:
-    sizes = sum(Path(p).stat().st_size for p in made.values())
-    text = f"{len(made)} files, {sizes / 1e6:.0f} MB"
-    path = next(iter(made.values()))
-    if path.endswith(".bw"):
-        head = Path(path).read_bytes()[:8]
+    paths = [Path(p) for p in made.values()]
+    text = f"{len(paths)} files, {sum(p.stat().st_size for p in paths) / 1e6:.0f} MB"
+    if paths[0].suffix == ".bw":
+        with paths[0].open("rb") as file:
+            head = file.read(8)
         text += f", {int.from_bytes(head[6:8], 'little')} zoom levels"
     return text
 
@@ -229,6 +229,7 @@ def main() -> None:
             done = bench.run_process([*command, "--threads", str(args.threads)], env)
             made = [json.loads(x) for x in done.out.splitlines() if x.startswith("{")]
             if done.code:
+                print(json.dumps(made))
                 sys.exit(f"{side} failed after {made[-1]['step'] if made else 'the start'}: {done.err[-2000:]}")
             for row in made:
                 print(f"{repeat + 1} {side:<10} {row['step']:<20}{''.join(f'{row[f]:>9.2f}' for f in bench.FIELDS)} {row['note']}", flush=True)

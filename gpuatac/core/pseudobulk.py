@@ -20,7 +20,8 @@ FEW_GROUPS = 64  # are summed one by one
 
 @dataclass(frozen=True)
 class FragmentFilter:
-    """Which fragments count: lengths in bp, both bounds inclusive; none that overlaps the blacklist.
+    """Which fragments count: lengths in bp, both bounds inclusive; none that overlaps the blacklist. And how often, at most,
+    where copies count.
 
     ``blacklist`` is (chromosome code, start, end), int32 host arrays of sorted disjoint intervals (``counts.merge_intervals``).
     """
@@ -28,6 +29,11 @@ class FragmentFilter:
     min_length: int | None = None
     max_length: int | None = None
     blacklist: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    max_copies: int | None = None
+
+    def copies_of(self, bk: Backend, count: Any) -> Any:
+        """``count`` cut at ``max_copies``."""
+        return count if self.max_copies is None else bk.xp.minimum(count, bk.xp.int32(self.max_copies))
 
     def group_of(self, bk: Backend, code: int, start: Any, end: Any, group: Any) -> Any:
         """``group`` with -1 for the fragments left out."""
@@ -68,7 +74,8 @@ def fragments_of(
     for sample in samples:
         columns = sample.fragments.columns(code)
         group = keep.group_of(bk, code, columns.start, columns.end, sample.group_of_cell[columns.cell])
-        parts.append((columns.start, columns.end, group, columns.count if weighted else None))
+        count = keep.copies_of(bk, columns.count) if weighted else None
+        parts.append((columns.start, columns.end, group, count))
     if len(parts) == 1:
         return parts[0]
     start, end, group = (bk.xp.concatenate([part[k] for part in parts]) for k in range(3))

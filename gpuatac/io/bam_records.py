@@ -360,7 +360,7 @@ def _refuse_empty(path: Path, choices: Choices, run: _Pass, summary: BamSummary)
         msg = (
             f"none of {summary.reads:,} reads in {path} has {how}; pass another barcode_tag "
             "or barcode_regex, or "
-            "barcode_tag=None for bulk data."
+            "barcode_tag=None (--bulk) for bulk data."
         )
     else:
         top = sorted(((n, r) for r, n in summary.dropped.items() if n), reverse=True)

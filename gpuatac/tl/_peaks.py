@@ -57,6 +57,7 @@ def call_peaks(
     max_gap: int | None = None,
     counting_strategy: Literal["insertion", "fragment"] = "insertion",
     use_counts: bool = False,
+    max_count: int | None = None,
     genome_size: float | Literal["hs", "mm", "ce", "dm"] | None = None,
     blacklist: Any = None,
     exclude_chroms: Collection[str] | None = None,
@@ -109,8 +110,8 @@ def call_peaks(
         Shortest peak, and widest gap bridged, in bp. By default ``extsize`` and 30; for fragments both are their mean length.
     counting_strategy
         "insertion" piles up both cuts of each fragment, "fragment" the whole fragment.
-    use_counts
-        Count a fragment as often as it was copied (column 5 of the file).
+    use_counts, max_count
+        Count a fragment as often as it was copied (column 5 of the file), at most ``max_count`` times.
     genome_size
         Effective genome size in bp, or MACS's "hs", "mm", "ce", "dm"; by default the sum of all chromosomes, as SnapATAC2.
     blacklist
@@ -152,7 +153,9 @@ def call_peaks(
     min_cells = check.integer("min_cells", min_cells, 0)
     genome = genome_of(adata)
     size = _genome_size(genome_size, genome)
-    keep = FragmentFilter(*_window(min_frag_size, max_frag_size))
+    if max_count is not None:
+        max_count = check.integer("max_count", max_count, 1, 2**31 - 1)
+    keep = FragmentFilter(*_window(min_frag_size, max_frag_size), max_copies=max_count)
     codes = _codes(exclude_chroms, genome)
     banned = None if blacklist is None else _merged(blacklist, genome)
     names, group = slots.groups_of(adata, groupby, selections)

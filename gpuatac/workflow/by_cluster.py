@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gpuatac.options import RunOptions
     from gpuatac.workflow.checks import Places
 
-MARKERS = "markers"  # uns of the peak matrix: frame with group (categorical), region, log2_fold
+MARKERS = "markers"  # uns of the peak matrix: frame with group (categorical), region, rpkm, rpkm_others
 MARKERS_SKIPPED = "marker regions"
 MARKER_P = 0.01
 ALONE = 0.95  # of the highest z-score that there can be
@@ -211,31 +211,36 @@ def marker_pvalue(options: RunOptions, n_clusters: int) -> float:
 
 
 def _markers(adata: AnnData, matrix: AnnData, options: RunOptions) -> pd.DataFrame:
-    """Regions that mark a cluster, strongest first: what ``tl.marker_regions`` finds, and how they differ from the others.
+    """Regions that mark a cluster, as ``tl.marker_regions`` finds them: with the RPKM of the cluster and the mean RPKM of the others.
 
-    log2_fold is the cluster's log2(1 + RPKM) less the mean of the other clusters'.
+    The strongest come first: those of the largest difference.
     """
     clusters = adata.obs[slots.LEIDEN].cat.categories
-    empty = pd.DataFrame({"group": pd.Categorical([], categories=clusters), "region": [], "log2_fold": []})
+    parts = []
     k = len(clusters)
     if k < FEWEST_FOR_MARKERS and options.marker_pvalue is None:
         skip(adata, MARKERS_SKIPPED, f"they stand out among {FEWEST_FOR_MARKERS} clusters or more and there {_are(k)}")
-        return empty
-    counts = tl.aggregate(matrix, slots.LEIDEN, normalize="RPKM")
-    values = np.log2(1 + counts.X)
-    marks = standing_out(values, marker_pvalue(options, k))
-    parts = [empty]
-    for name in clusters:
-        row = list(counts.obs_names).index(name)
-        fold = (values[row] * k - values.sum(axis=0)) / max(1, k - 1)
-        at = np.flatnonzero(marks[row])
-        at = at[np.argsort(-fold[at], kind="stable")]
-        group = pd.Categorical(np.repeat(name, at.size), categories=clusters)
-        parts.append(
-            pd.DataFrame({"group": group, "region": counts.var_names[at].astype(object), "log2_fold": fold[at]})
-        )
-    parts = [part for part in parts if len(part)] or [empty]
-    return pd.concat(parts, ignore_index=True)
+    else:
+        counts = tl.aggregate(matrix, slots.LEIDEN, normalize="RPKM")
+        marks = standing_out(np.log2(1 + counts.X), marker_pvalue(options, k))
+        total = counts.X.sum(axis=0)
+        for name in clusters:
+            row = counts.obs_names.get_loc(str(name))
+            here, others = counts.X[row], (total - counts.X[row]) / max(1, k - 1)
+            at = np.flatnonzero(marks[row])
+            at = at[np.argsort(others[at] - here[at], kind="stable")]
+            regions = np.asarray(counts.var_names[at], dtype=object)
+            parts.append((np.repeat(name, at.size), regions, here[at], others[at]))
+    empty = (np.empty(0, object),) * 2 + (np.empty(0),) * 2
+    group, region, here, others = (np.concatenate(columns) for columns in zip(empty, *parts, strict=True))
+    return pd.DataFrame(
+        {
+            "group": pd.Categorical(group, categories=clusters),
+            "region": region,
+            "rpkm": here,
+            "rpkm_others": others,
+        }
+    )
 
 
 def _are(n: int) -> str:

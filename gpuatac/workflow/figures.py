@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 TRACK_FIGURES = 4
-AROUND = 15_000  # bp shown on either side
+AROUND = 10_000  # bp shown on either side
 HEAT_MAP_ROWS = 40  # of each cluster
 BY_CLUSTER = ("tracks_[0-9].*", "marker_regions.*")  # figures that a run with other clusters or formats leaves behind
 COLORS = (slots.LEIDEN, slots.SAMPLE, slots.N_FRAGMENT, slots.TSSE, slots.DOUBLET_SCORE)

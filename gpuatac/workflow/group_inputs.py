@@ -84,11 +84,10 @@ def cells_and_groups(
         fragments_on(adata, device)
     else:
         if groupby is not None and (table is None or groupby not in table):
-            held = (
-                "no table of groups is given"
-                if table is None
-                else f"the table of groups has {', '.join(table.columns)}"
-            )
+            foreign = [path.name for path in inputs if path.suffix == ".h5ad"]
+            held = f"{foreign[0]} does not tell where its fragments are" if foreign else "no table of groups is given"
+            if table is not None:
+                held = f"the table of groups has {', '.join(table.columns)}"
             msg = (
                 f"groupby {groupby!r} names no column: {held}; allowed: a column of obs of an .h5ad written by gpuatac, or of the "
                 "table of groups; give one of these (--groups TSV)."

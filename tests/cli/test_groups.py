@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyBigWig
 import pytest
+from anndata import AnnData
 
 import gpuatac as ga
 from gpuatac.cli import group_arguments
@@ -304,6 +305,10 @@ def test_a_bad_table_of_groups_is_refused_with_its_line(bulk, small, tmp_path, c
 
 
 def test_inputs_without_genome_or_of_two_kinds_are_refused(bulk, imported, tmp_path, cli):
+    AnnData(np.ones((2, 3), np.float32)).write_h5ad(tmp_path / "plain.h5ad")
+    code, _, err = cli("peaks", tmp_path / "plain.h5ad", "--groupby", "x", "--out", tmp_path / "o")
+    assert code == 2
+    assert "groupby 'x' names no column: plain.h5ad does not tell where its fragments are; allowed: a column of obs" in err
     code, _, err = cli("peaks", bulk / "liver.bed", "--out", tmp_path / "o")
     assert code == 2
     assert "genome is not given; allowed: hg38, hg19, mm10, mm39, or a chrom.sizes" in err

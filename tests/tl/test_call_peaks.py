@@ -155,6 +155,16 @@ def test_copies_count_only_when_asked(adata, folder, genome, rows):
     equal(ga.tl.call_peaks(adata, use_counts=True, inplace=False)["all"], ga.tl.call_peaks(many, inplace=False)["all"])
 
 
+def test_copies_count_at_most_so_often(adata, folder, genome, rows):
+    cut = [(*row[:4], min(row[4], 2)) for row in rows]
+    other = ga.pp.import_fragments(write(folder / "cut.tsv", cut), genome, min_num_fragments=0)
+    for strategy in ("insertion", "fragment"):
+        options = {"use_counts": True, "counting_strategy": strategy, "inplace": False}
+        got = ga.tl.call_peaks(adata, max_count=2, **options)["all"]
+        equal(got, ga.tl.call_peaks(other, **options)["all"])
+        assert not columns(got).equals(columns(ga.tl.call_peaks(adata, **options)["all"]))
+
+
 def overlap(frame, other):
     return np.array(
         [
