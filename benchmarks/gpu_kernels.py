@@ -51,8 +51,7 @@ def fragment_text(n: int) -> np.ndarray:
     barcodes = ["".join(rng.choice(list("ACGT"), 16)) + "-1" for _ in range(N_CELLS)]
     cell = rng.integers(0, N_CELLS, n)
     text = "".join(
-        f"chr1\t{s}\t{s + 180}\t{barcodes[c]}\t1\n"
-        for s, c in zip(start.tolist(), cell.tolist(), strict=True)
+        f"chr1\t{s}\t{s + 180}\t{barcodes[c]}\t1\n" for s, c in zip(start.tolist(), cell.tolist(), strict=True)
     )
     return np.frombuffer(text.encode(), np.uint8)
 
@@ -246,9 +245,7 @@ def run_every_kernel(xp, sparse, n: int, recorder: Recorder) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--millions", type=float, default=50.0, help="fragments, in millions (text: a tenth of it)"
-    )
+    parser.add_argument("--millions", type=float, default=50.0, help="fragments, in millions (text: a tenth of it)")
     parser.add_argument("--repeats", type=int, default=20)
     arguments = parser.parse_args()
     problem = gpu_problem()

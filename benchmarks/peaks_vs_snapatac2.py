@@ -25,7 +25,16 @@ import vs_snapatac2 as bench
 
 N_GROUPS = 11
 BOUNDS = {"peaks": 1 / 30, "11 bigWigs, 10 bp": 1 / 8, "peak matrix": 1 / 6, "diff_test": 1 / 15}
-STEPS = ("peaks", "merge_peaks", "peak matrix", "aggregate", "marker_regions", "diff_test", "11 bigWigs, 10 bp", "fragments")
+STEPS = (
+    "peaks",
+    "merge_peaks",
+    "peak matrix",
+    "aggregate",
+    "marker_regions",
+    "diff_test",
+    "11 bigWigs, 10 bp",
+    "fragments",
+)
 N_TESTED = 20_000
 
 
@@ -66,7 +75,9 @@ def groups_of(path: str, names) -> list[str]:
 def largest_two(groups) -> tuple[str, str]:
     import pandas as pd
 
-    first, second = pd.Series(groups).value_counts(sort=True).sort_index().sort_values(ascending=False, kind="stable").index[:2]
+    first, second = (
+        pd.Series(groups).value_counts(sort=True).sort_index().sort_values(ascending=False, kind="stable").index[:2]
+    )
     return str(first), str(second)
 
 
@@ -100,7 +111,7 @@ def run_gpuatac(files: dict) -> None:
     clock.step(
         "11 bigWigs, 10 bp",
         lambda: ga.ex.export_coverage(a, groupby="group", out_dir=out, denominator="bases", n_jobs=files["threads"]),
-        lambda made: told(made),
+        told,
     )
     shutil.rmtree(out)
     clock.step("fragments", lambda: ga.ex.export_fragments(a, groupby="group", out_dir=out, suffix=".tsv.gz"), told)
@@ -124,9 +135,13 @@ def run_snapatac2(files: dict) -> None:
         lambda: snap.tl.macs3(a, groupby="group", n_jobs=n, tempdir=scratch),
         lambda _: f"{sum(len(x) for x in a.uns['macs3'].values())} peaks",
     )
-    merged = clock.step("merge_peaks", lambda: snap.tl.merge_peaks(a.uns["macs3"], sizes), lambda out: f"{out.height} regions")
+    merged = clock.step(
+        "merge_peaks", lambda: snap.tl.merge_peaks(a.uns["macs3"], sizes), lambda out: f"{out.height} regions"
+    )
     matrix = clock.step(
-        "peak matrix", lambda: snap.pp.make_peak_matrix(a, use_rep=merged["Peaks"]), lambda out: f"sum {int(out.X.sum())}"
+        "peak matrix",
+        lambda: snap.pp.make_peak_matrix(a, use_rep=merged["Peaks"]),
+        lambda out: f"sum {int(out.X.sum())}",
     )
     matrix.obs["group"] = a.obs["group"]
     clock.step("aggregate", lambda: snap.tl.aggregate_X(matrix, groupby="group", normalize="RPKM"))
@@ -189,11 +204,23 @@ def lines_of(table: dict) -> list[str]:
         verdict = "" if bound is None else "met" if max(wall, cpu) <= bound else "missed"
         figures = [f"{row[f]:.2f}" for row in (ours, theirs) for f in bench.FIELDS]
         notes = f"{ours['note']} / {theirs['note']}"
-        cells = [step, *figures, bench.as_share(wall), bench.as_share(cpu), bench.as_share(bound) if bound else "", verdict, notes]
+        cells = [
+            step,
+            *figures,
+            bench.as_share(wall),
+            bench.as_share(cpu),
+            bench.as_share(bound) if bound else "",
+            verdict,
+            notes,
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     highest = [max(row["peak_gb"] for (side, _), row in table.items() if side == wanted) for wanted in RUN]
     verdict = "met" if highest[0] <= highest[1] / 2 else "missed"
-    return [*lines, "", f"Peak memory of these steps: {highest[0]:.2f} GB against {highest[1]:.2f} GB (bound 1/2): {verdict}."]
+    return [
+        *lines,
+        "",
+        f"Peak memory of these steps: {highest[0]:.2f} GB against {highest[1]:.2f} GB (bound 1/2): {verdict}.",
+    ]
 
 
 def main() -> None:
@@ -232,12 +259,16 @@ def main() -> None:
                 print(json.dumps(made))
                 sys.exit(f"{side} failed after {made[-1]['step'] if made else 'the start'}: {done.err[-2000:]}")
             for row in made:
-                print(f"{repeat + 1} {side:<10} {row['step']:<20}{''.join(f'{row[f]:>9.2f}' for f in bench.FIELDS)} {row['note']}", flush=True)
+                print(
+                    f"{repeat + 1} {side:<10} {row['step']:<20}{''.join(f'{row[f]:>9.2f}' for f in bench.FIELDS)} {row['note']}",
+                    flush=True,
+                )
             rows += made
     if set(args.only) != set(RUN):
         return
     table = bench.medians(rows)
-    title = f"# Peaks and tracks beside SnapATAC2: {bench.machine()}, commit {bench.commit()}, {args.threads} threads, median of {args.repeats}"
+    where = f"{bench.machine()}, commit {bench.commit()}, {args.threads} threads, median of {args.repeats}"
+    title = f"# Peaks and tracks beside SnapATAC2: {where}"
     lines = [title, "", *lines_of(table)]
     print("\n".join(lines))
     path = bench.stem(args.results, "peaks_vs_snapatac2")

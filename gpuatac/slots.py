@@ -117,7 +117,11 @@ def matrix_of(adata: AnnData) -> Any:
 
 
 def groups_of(
-    adata: AnnData, groupby: str | Sequence[str] | None, selections: Collection[str] | None = None, *, whole: str = "all"
+    adata: AnnData,
+    groupby: str | Sequence[str] | None,
+    selections: Collection[str] | None = None,
+    *,
+    whole: str = "all",
 ) -> tuple[list[str], np.ndarray]:
     """Group names and, for each cell, the number of its group: int32 (n_obs,), -1 for none.
 
@@ -132,7 +136,9 @@ def groups_of(
     if isinstance(groupby, str):
         if groupby not in adata.obs:
             found = ", ".join(map(repr, adata.obs.columns)) or "no columns"
-            msg = f"adata.obs has no {groupby!r} (it has {found}); name one of its columns or give a label for each cell."
+            msg = (
+                f"adata.obs has no {groupby!r} (it has {found}); name one of its columns or give a label for each cell."
+            )
             raise MissingSlotError(msg)
         labels = adata.obs[groupby]
     else:

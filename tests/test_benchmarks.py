@@ -262,4 +262,7 @@ def test_the_chain_for_the_gpu_runs_on_a_cpu_and_writes_its_tables(tmp_path, sam
     with sorts.open() as file:
         assert [r["step"] for r in csv.DictReader(file)] == ["tile_counts", "sort_fragments"]
     with peaks.open() as file:
-        assert [(r["step"], r["cuts"]) for r in csv.DictReader(file)] == [("ends by group", "50000"), ("peaks", "50000")]
+        assert [(r["step"], r["cuts"]) for r in csv.DictReader(file)] == [
+            ("ends by group", "50000"),
+            ("peaks", "50000"),
+        ]

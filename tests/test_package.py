@@ -52,7 +52,17 @@ BESIDE = {
     "simulate": {"gpuatac._simulation"},
 }
 GPU_LIBRARIES = {
-    "cupy", "cupyx", "cudf", "cuml", "cugraph", "cuvs", "pylibcugraph", "pylibraft", "rmm", "rapids_singlecell", "numba_cuda",
+    "cupy",
+    "cupyx",
+    "cudf",
+    "cuml",
+    "cugraph",
+    "cuvs",
+    "pylibcugraph",
+    "pylibraft",
+    "rmm",
+    "rapids_singlecell",
+    "numba_cuda",
 }
 #: Imported by us, installed by a declared dependency that cannot do without it.
 THROUGH = {"h5py": "anndata", "llvmlite": "numba", "threadpoolctl": "scikit-learn", "cycler": "matplotlib"}
@@ -146,7 +156,8 @@ def test_import_contract_refuses_an_upward_import(edge):
 
 def test_gpu_libraries_are_imported_in_the_backend_only():
     wrong = [
-        i for i in all_imports()
+        i
+        for i in all_imports()
         if i.imported.partition(".")[0] in GPU_LIBRARIES and not i.importer.startswith("gpuatac.backend.")
     ]
     assert wrong == []
@@ -165,11 +176,14 @@ def test_no_import_is_tried_and_caught():
 def test_what_is_imported_is_declared():
     extras = PYPROJECT["project"]["optional-dependencies"].values()
     declared = {
-        re.split(r"[<>=;\[ ]", d)[0].lower()
-        for group in (PYPROJECT["project"]["dependencies"], *extras)
-        for d in group
+        re.split(r"[<>=;\[ ]", d)[0].lower() for group in (PYPROJECT["project"]["dependencies"], *extras) for d in group
     }
-    used = {i.imported.partition(".")[0] for i in all_imports()} - set(sys.stdlib_module_names) - {"gpuatac"} - GPU_LIBRARIES
+    used = (
+        {i.imported.partition(".")[0] for i in all_imports()}
+        - set(sys.stdlib_module_names)
+        - {"gpuatac"}
+        - GPU_LIBRARIES
+    )
     missing = {m for m in used if DISTRIBUTION.get(m, m) not in declared and THROUGH.get(m) not in declared}
     assert missing == set()
 
@@ -214,7 +228,8 @@ def test_all_names_every_public_name_and_each_resolves(name):
     assert [n for n in module.__all__ if not hasattr(module, n)] == []
     assert set(module.__all__) <= set(dir(module))
     defined = {
-        n for n, v in vars(module).items()
+        n
+        for n, v in vars(module).items()
         if not n.startswith("_") and not inspect.ismodule(v) and getattr(v, "__module__", "").startswith("gpuatac")
     }
     assert defined - set(module.__all__) == set()
@@ -228,7 +243,9 @@ def test_unknown_name_of_the_package_is_an_attribute_error():
 @pytest.mark.parametrize("function", public_functions())
 def test_public_function_has_at_most_two_positional_parameters(function):
     parameters = inspect.signature(function).parameters.values()
-    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    positional = [
+        p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
+    ]
     assert len(positional) <= (3 if function.__name__ in THREE_POSITIONAL else 2), positional
 
 

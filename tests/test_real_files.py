@@ -99,7 +99,9 @@ def test_file_is_read_with_every_line_accounted_for(data_dir, file):
     with gzip.open(data_dir / file, "rt") as text:
         rows = [line.rstrip("\n").split("\t") for line in text if line[0] != "#"]
     known = set(ga.Genome.builtin(genome).code)
-    expected = Counter(row[3] if columns > 3 else adata.obs_names[0] for row in rows if row[0] in known and row[0] != "chrM")
+    expected = Counter(
+        row[3] if columns > 3 else adata.obs_names[0] for row in rows if row[0] in known and row[0] != "chrM"
+    )
     assert adata.obs["n_fragment"].sum() == sum(expected.values())
     assert adata.obs["n_fragment"].to_dict() == {cell: expected[cell] for cell in adata.obs_names}
 
@@ -167,7 +169,9 @@ BAM = "formats/macs_tiny/tiny.bam"
 
 
 def test_bam_of_the_wrong_assembly_is_refused(data_dir):
-    with pytest.raises(InputError, match=r"chr10 has 135,534,747 bp in .*tiny\.bam and 133,797,422 bp in genome hg38; pass"):
+    with pytest.raises(
+        InputError, match=r"chr10 has 135,534,747 bp in .*tiny\.bam and 133,797,422 bp in genome hg38; pass"
+    ):
         imported(data_dir, BAM, "hg38")
 
 
@@ -175,7 +179,9 @@ def test_single_reads_of_a_bam_are_a_bulk_sample(data_dir):
     """971 reads of 36 bp, all mapped with quality 37, none paired; rows are what pysam says, duplicates collapsed."""
     pysam = pytest.importorskip("pysam", reason="pysam is the oracle; install gpuatac[dev]")
     with pysam.AlignmentFile(str(data_dir / BAM)) as file:
-        reads = [(r.reference_name, r.reference_start, r.reference_end, r.is_reverse) for r in file.fetch(until_eof=True)]
+        reads = [
+            (r.reference_name, r.reference_start, r.reference_end, r.is_reverse) for r in file.fetch(until_eof=True)
+        ]
         sizes = dict(zip(file.references, file.lengths, strict=True))
     assert len(reads) == 971
     adata = ga.pp.import_fragments(
@@ -191,7 +197,9 @@ def test_single_reads_of_a_bam_are_a_bulk_sample(data_dir):
 
 
 def test_single_reads_under_the_rules_of_pairs_are_refused_with_the_remedy(data_dir):
-    with pytest.raises(InputError, match=r"none of 971 reads in .*tiny\.bam is paired; pass is_paired=False \(--single-end\) for"):
+    with pytest.raises(
+        InputError, match=r"none of 971 reads in .*tiny\.bam is paired; pass is_paired=False \(--single-end\) for"
+    ):
         ga.io.read_bam_fragments(data_dir / BAM)
 
 

@@ -28,7 +28,11 @@ BROAD_GAPS = 4  # gaps of broad regions are so many times wider
 NEVER = np.iinfo(np.int32).max
 SURE = 0.31  # P(X > t) > 1/2 for t < rate - 2, so -log10 p is below this there
 FEWEST_FOLD = 1.0
-SHARE_OF_PEAKS, PEAK_BYTES, ROWS_PER_PEAK = 16, 60, 8  # of the memory limit; a summit while it is called; fragments a peak has
+SHARE_OF_PEAKS, PEAK_BYTES, ROWS_PER_PEAK = (
+    16,
+    60,
+    8,
+)  # of the memory limit; a summit while it is called; fragments a peak has
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,7 @@ def _running_least(values: np.ndarray) -> np.ndarray:
     """The running minimum in which a NaN is kept and forgotten, as comparisons in C do."""
     out = values.copy()
     for i in range(1, out.size):
-        if out[i] > out[i - 1]:
-            out[i] = out[i - 1]
+        out[i] = min(out[i], out[i - 1])
     return out
 
 
@@ -238,9 +241,7 @@ def call_peaks(
     for groups in _batches(totals.rows, spans):
         chosen = cutoffs if len(groups) == n_groups else _only(cutoffs, groups)
         least, gap = spans[groups[0]]
-        found = bk.peaks.summits(
-            sources, geometry, chosen, min_length=least, max_gap=gap, subpeaks=model.call_summits
-        )
+        found = bk.peaks.summits(sources, geometry, chosen, min_length=least, max_gap=gap, subpeaks=model.call_summits)
         for g in groups:
             yield g, _narrow(found, g, scores[g]), None
 

@@ -97,7 +97,9 @@ class Pseudobulks:
 
     def _each(self, work: Callable[[int], Any], codes: list[int]) -> list[Any]:
         """``work`` of each chromosome, the largest first; side by side on a CPU, as far as memory goes."""
-        size = {c: sum(int(s.fragments.chrom_ptr[c + 1] - s.fragments.chrom_ptr[c]) for s in self.samples) for c in codes}
+        size = {
+            c: sum(int(s.fragments.chrom_ptr[c + 1] - s.fragments.chrom_ptr[c]) for s in self.samples) for c in codes
+        }
         order = sorted(codes, key=lambda c: -size[c])
         n_threads = 1 if self.bk.name == "gpu" else get_threads()
         if order:

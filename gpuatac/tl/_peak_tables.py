@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
-from gpuatac.core.peaks import Blocks, CalledPeaks
+if TYPE_CHECKING:
+    from gpuatac.core.peaks import Blocks, CalledPeaks
 
 MOST_SCORE = 1000
 

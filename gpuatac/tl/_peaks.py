@@ -166,7 +166,9 @@ def call_peaks(
         group = np.where((group >= 0) & small[group], np.int32(-1), group)
     reproducible: list[list[core.CalledPeaks]] = [[] for _ in names]
     if replicate is not None:
-        strict = model if replicate_qvalue is None else _model(**{**vars(model), "qvalue": replicate_qvalue, "pvalue": None})
+        strict = (
+            model if replicate_qvalue is None else _model(**{**vars(model), "qvalue": replicate_qvalue, "pvalue": None})
+        )
         reproducible = _replicates(adata, group, len(names), replicate, strict, size, keep=keep, codes=codes)
     chroms = [genome.names[c] for c in codes]
     frames: dict[str, pd.DataFrame] = dict.fromkeys(names, pd.DataFrame())
@@ -299,4 +301,3 @@ def _replicates(
     for k, peaks, _ in _call(adata, number, used.size, model, genome_size, keep=keep, codes=codes):
         out[int(used[k]) // len(names)].append(peaks)
     return out
-

@@ -52,7 +52,9 @@ def bulk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bulk")
     for name, seed in (("liver", 1), ("brain", 2)):
         rng = np.random.default_rng(seed)
-        start = np.concatenate([rng.integers(0, 1_490_000, 2000), *(rng.normal(at, 60, 80) for at in range(20_000, 1_400_000, 20_000))])
+        start = np.concatenate(
+            [rng.integers(0, 1_490_000, 2000), *(rng.normal(at, 60, 80) for at in range(20_000, 1_400_000, 20_000))]
+        )
         rows = np.sort(start.astype(int))
         (folder / f"{name}.bed").write_text("".join(f"chr1\t{s}\t{s + 120}\n" for s in rows))
     return folder
@@ -167,7 +169,9 @@ def test_archr_consensus_takes_replicates(imported, tmp_path, cli):
 
 def test_each_bed_file_is_a_bulk_sample(bulk, small, tmp_path, cli):
     files = [bulk / "liver.bed", bulk / "brain.bed", "--genome", small.chrom_sizes, "--device", "cpu", "-q"]
-    code, shown, _ = cli("peaks", *files, "--out", tmp_path / "p", "--consensus", "--format", "bed", "--select", "liver")
+    code, shown, _ = cli(
+        "peaks", *files, "--out", tmp_path / "p", "--consensus", "--format", "bed", "--select", "liver"
+    )
     assert code == 0
     assert re.search(r"^liver: \d\d peaks of a bulk sample$", shown, re.M)
     assert names_in(tmp_path / "p") == ["consensus.bed", "liver.bed"]
@@ -189,14 +193,18 @@ def test_an_input_is_never_replaced(bulk, small, cli):
     code, _, err = cli("peaks", bulk / "liver.bed", "--genome", small.chrom_sizes, "--device", "cpu", "--out", bulk, "--format",
                        "bed", "--force")  # fmt: skip
     assert code == 2
-    assert "liver.bed is an input and would be replaced; allowed: outputs beside the inputs; choose another folder" in err
+    assert (
+        "liver.bed is an input and would be replaced; allowed: outputs beside the inputs; choose another folder" in err
+    )
     assert (bulk / "liver.bed").read_bytes() == before
 
 
 def test_bam_without_barcodes_is_a_bulk_sample(data_dir, tmp_path, cli):
     bam = data_dir / "formats/macs_tiny/tiny.bam"
     how = ["--genome", "hg19", "--contigs", "all", "--device", "cpu", "-q"]
-    code, shown, err = cli("peaks", bam, *how, "--bulk", "--single-end", "--genome-size", "1e6", "--out", tmp_path / "p")
+    code, shown, err = cli(
+        "peaks", bam, *how, "--bulk", "--single-end", "--genome-size", "1e6", "--out", tmp_path / "p"
+    )
     assert (code, err) == (0, "")
     assert "tiny: " in shown
     assert "peaks of a bulk sample" in shown
@@ -230,8 +238,14 @@ def test_bam_without_barcodes_is_a_bulk_sample(data_dir, tmp_path, cli):
         (["--groups", "nowhere.tsv"], "table of groups nowhere.tsv does not exist; check the path."),
         (["--qvalue", "2"], "qvalue must be in [1e-300, 1], got 2.0."),
         (["--pvalue", "-1"], "pvalue must be in [1e-300, 1], got -1.0."),
-        (["--broad", "--qvalue", "0.2"], "broad_cutoff (0.1) must not be stricter than the cutoff of strong peaks (0.2)"),
-        (["--format", "gappedPeak"], "output_format='gappedPeak' needs broad regions; pass call_broad_peaks=True (--broad)"),
+        (
+            ["--broad", "--qvalue", "0.2"],
+            "broad_cutoff (0.1) must not be stricter than the cutoff of strong peaks (0.2)",
+        ),
+        (
+            ["--format", "gappedPeak"],
+            "output_format='gappedPeak' needs broad regions; pass call_broad_peaks=True (--broad)",
+        ),
         (["--genome-size", "xy"], "genome_size must be one of 'hs', 'mm', 'ce', 'dm', got 'xy'."),
         (["--exclude-chroms", "chrQ"], "exclude_chroms names 'chrQ', which genome"),
         (["--select", "T9"], "selections names 'T9'; the groups are "),
@@ -260,7 +274,10 @@ def test_what_does_not_fit_is_refused_and_nothing_written(imported, tmp_path, cl
     [
         (["--suffix", ".x"], "suffix '.x' tells no format; end it with .bw"),
         (["--compression", "gzip"], "compression is 'gzip', but a bigWig is compressed by itself"),
-        (["--output-format", "bedgraph", "--compression-level", "3"], "compression_level is 3, but nothing is compressed"),
+        (
+            ["--output-format", "bedgraph", "--compression-level", "3"],
+            "compression_level is 3, but nothing is compressed",
+        ),
         (["--normalization", "BPM", "--include-for-norm", "HERE"], "have no meaning for normalization='BPM'"),
         (["--bin-size", "0"], "bin_size must be in [1, 2147483647], got 0."),
         (["--smooth-base", "0"], "smooth_base must be in [1, 1073741824], got 0."),
@@ -298,7 +315,9 @@ def test_what_does_not_fit_tracks_is_refused(bulk, small, tmp_path, cli, argumen
 def test_a_bad_table_of_groups_is_refused_with_its_line(bulk, small, tmp_path, cli, text, message):
     table = tmp_path / "g.tsv"
     table.write_text(text)
-    code, _, err = cli("peaks", bulk / "liver.bed", "--genome", small.chrom_sizes, "--groups", table, "--out", tmp_path / "o")
+    code, _, err = cli(
+        "peaks", bulk / "liver.bed", "--genome", small.chrom_sizes, "--groups", table, "--out", tmp_path / "o"
+    )
     assert code == 2
     assert message in err
     assert names_in(tmp_path / "o") == []
@@ -308,7 +327,9 @@ def test_inputs_without_genome_or_of_two_kinds_are_refused(bulk, imported, tmp_p
     AnnData(np.ones((2, 3), np.float32)).write_h5ad(tmp_path / "plain.h5ad")
     code, _, err = cli("peaks", tmp_path / "plain.h5ad", "--groupby", "x", "--out", tmp_path / "o")
     assert code == 2
-    assert "groupby 'x' names no column: plain.h5ad does not tell where its fragments are; allowed: a column of obs" in err
+    assert (
+        "groupby 'x' names no column: plain.h5ad does not tell where its fragments are; allowed: a column of obs" in err
+    )
     code, _, err = cli("peaks", bulk / "liver.bed", "--out", tmp_path / "o")
     assert code == 2
     assert "genome is not given; allowed: hg38, hg19, mm10, mm39, or a chrom.sizes" in err

@@ -1,5 +1,7 @@
 """Peak calling against its definition, worked out base by base; scores by SciPy's Poisson, subpeaks by SciPy's filter."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.signal import savgol_filter
@@ -221,9 +223,7 @@ def test_everything_is_the_same_for_one_thread_and_for_groups_alone():
     for g in range(3):
         alone = ends(start, end, np.where(group == g, 0, -1).astype(np.int32), n_groups=1)
         own = totals_of(BK, alone)
-        (single,) = call_peaks(
-            BK, [lambda a=alone: a] * 2, own + own, model, genome_size=3e5, mean_length=mean[[g]]
-        )
+        (single,) = call_peaks(BK, [lambda a=alone: a] * 2, own + own, model, genome_size=3e5, mean_length=mean[[g]])
         for a, b, c in zip(together[g], single, again[g], strict=True):
             np.testing.assert_array_equal(a, b)
             np.testing.assert_array_equal(a, c)
@@ -239,7 +239,7 @@ def test_a_region_longer_than_the_buffer_of_segments_comes_out_whole():
         whole = np.concatenate([b.copy() for b in _above(e, g, Geometry(), cutoffs, 100)], axis=1)
         parts = [b.copy() for b in _above(e, g, Geometry(), cutoffs, 100, room=8)]
         np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
-        for before, after in zip(parts[:-1], parts[1:], strict=True):
+        for before, after in itertools.pairwise(parts):
             assert after[0, 0] - before[1, -1] > 100
         assert len(parts) > 3
 
@@ -304,3 +304,27 @@ def test_no_groups_are_no_work():
     assert BK.peaks.above([lambda: e], Geometry(), cutoffs)[0].t.size == 0
     (found,) = BK.peaks.summits([lambda: e], Geometry(), cutoffs, max_gap=1, min_length=1, subpeaks=True)
     assert found.t.size == 0
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ["cuts", "narrow window", "no background", "one-sided", "fragments"])
+def test_the_sweep_that_skips_low_pileups_finds_the_same_segments(name, weighted):
+    from gpuatac.backend.cpu import peak_sweeps as sweeps
+    from gpuatac.backend.cpu.peaks import _streams
+
+    rng = np.random.default_rng(3)
+    for seed in range(6):
+        start, end, group, count = fragments(40 + seed, n=900)
+        start, end = start - start.min(), end - start.min()  # some at position 0
+        streams = _streams(ends(start, end, group, count if weighted else None), 1, GEOMETRIES[name])
+        least = rng.integers(2, 9, 20_000).astype(np.int32)
+        run, low = streams.above(least, clip=True)
+        assert low == 2
+        plain = sweeps.above_weighted if weighted else sweeps.above_plain
+        found = []
+        for sweep, first in ((run, low), (plain, True)):
+            out, state = np.zeros((4, 10_000), np.int32), np.zeros(sweeps.STATE, np.int64)
+            n = sweep(*streams.arrays, first, least, state, out, 0)
+            found.append(out[:, :n])
+        assert found[0].shape[1] > 50
+        np.testing.assert_array_equal(*found)

@@ -524,9 +524,7 @@ def _run_parse_block(bk: Any, case: Case) -> None:
     assert (found.error_line, found.error_code) == expected.error
     if found.error_line >= 0:
         return
-    columns = [
-        bk.to_host(getattr(found, name)) for name in ("chrom", "start", "end", "count", "strand", "barcode")
-    ]
+    columns = [bk.to_host(getattr(found, name)) for name in ("chrom", "start", "end", "count", "strand", "barcode")]
     assert [str(c.dtype) for c in columns] == ["int16", "int32", "int32", "int32", "int8", "int32"]
     numbers, barcodes = oracle.distinct_names([row[-1] for row in expected.rows])
     assert found.barcodes == barcodes

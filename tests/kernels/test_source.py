@@ -153,9 +153,7 @@ class StandInCupy:
         return self
 
     def get_function(self, name):
-        return lambda grid, block, passed, shared_mem: self.launches.append(
-            (name, grid, block, passed, shared_mem)
-        )
+        return lambda grid, block, passed, shared_mem: self.launches.append((name, grid, block, passed, shared_mem))
 
 
 def test_a_launch_passes_numbers_of_the_declared_width_and_a_null_pointer():
@@ -237,9 +235,7 @@ def test_the_fused_kernel_is_given_the_shared_memory_that_it_divides(n_rows, max
 
 def methods(cls) -> dict[str, list]:
     """The public methods of a class and their parameters."""
-    found = {
-        name: member for name, member in vars(cls).items() if inspect.isfunction(member) and name[0] != "_"
-    }
+    found = {name: member for name, member in vars(cls).items() if inspect.isfunction(member) and name[0] != "_"}
     return {name: list(inspect.signature(member).parameters.values()) for name, member in found.items()}
 
 

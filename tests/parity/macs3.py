@@ -29,7 +29,11 @@ CASES = {
     "insertions": ("BED", [], {}),
     "nolambda": ("BED", ["--nolambda"], {"nolambda": True}),
     "one summit": ("BED", ["summits=no"], {"call_summits": False}),
-    "archr": ("BED", ["--nolambda", "shift=-75", "extsize=150", "q=0.1"], {"nolambda": True, "shift": -75, "extsize": 150, "qvalue": 0.1}),
+    "archr": (
+        "BED",
+        ["--nolambda", "shift=-75", "extsize=150", "q=0.1"],
+        {"nolambda": True, "shift": -75, "extsize": 150, "qvalue": 0.1},
+    ),
     "shifted": ("BED", ["shift=37", "extsize=73"], {"shift": 37, "extsize": 73}),
     "p cutoff": ("BED", ["p=1e-3"], {"pvalue": 1e-3}),
     "wide gaps": ("BED", ["max-gap=150", "min-length=400"], {"max_gap": 150, "min_length": 400}),
@@ -158,8 +162,16 @@ def main() -> int:
                 print(both[both["_merge"] != "both"].sort_values([0, 1]).head(12).to_string())
     if args.golden is not None:
         table = pd.concat([f.assign(chrom=name) for name, f in fragments.items()])[["chrom", "start", "end", "count"]]
-        table.to_csv(args.golden / "fragments.tsv.gz", sep="\t", index=False, header=False, compression={"method": "gzip", "mtime": 0})
-        pd.concat(rows).to_csv(args.golden / "rows.tsv.gz", sep="\t", index=False, compression={"method": "gzip", "mtime": 0})
+        table.to_csv(
+            args.golden / "fragments.tsv.gz",
+            sep="\t",
+            index=False,
+            header=False,
+            compression={"method": "gzip", "mtime": 0},
+        )
+        pd.concat(rows).to_csv(
+            args.golden / "rows.tsv.gz", sep="\t", index=False, compression={"method": "gzip", "mtime": 0}
+        )
     return wrong
 
 

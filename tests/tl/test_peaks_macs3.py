@@ -65,7 +65,12 @@ def test_references_of_macs3_for_fragments_with_copies(reference, n, subset):
     )
     want = pd.read_csv(FRAG / f"{reference}.narrowPeak", sep="\t", header=None)
     assert len(want) == n
-    for column, values in ((1, peaks.start), (2, peaks.end), (4, (peaks.q.astype(float) * 10).astype(int)), (9, peaks.summit - peaks.start)):
+    for column, values in (
+        (1, peaks.start),
+        (2, peaks.end),
+        (4, (peaks.q.astype(float) * 10).astype(int)),
+        (9, peaks.summit - peaks.start),
+    ):
         np.testing.assert_array_equal(values, want[column])
     for column, values in ((6, peaks.fold), (7, peaks.p), (8, peaks.q)):
         assert [f"{x:.6g}" for x in values.astype(float)] == [f"{x:.6g}" for x in want[column]]

@@ -42,7 +42,9 @@ def test_peaks_and_coverage_of_each_cluster_are_written(whole):
         "s.summary.txt",
     ]  # fmt: skip
     clusters = list(whole.adata.obs["leiden"].cat.categories)
-    assert names_in(folder / "s.peaks") == sorted([*(f"{c}.narrowPeak" for c in clusters), "consensus.bed", "markers.tsv"])
+    assert names_in(folder / "s.peaks") == sorted(
+        [*(f"{c}.narrowPeak" for c in clusters), "consensus.bed", "markers.tsv"]
+    )
     assert names_in(folder / "s.coverage") == [f"{c}.bw" for c in clusters]
     assert whole.peaks == folder / "s.peaks"
     assert whole.coverage == [folder / "s.coverage" / f"{c}.bw" for c in clusters]
@@ -312,7 +314,10 @@ def test_two_clusters_have_no_markers_and_the_summary_says_why(copied, small):
         ({"peak_half_width": -1}, r"peak_half_width must be in \[0, .*got -1"),
         ({"marker_pvalue": 2}, r"marker_pvalue must be in \[0, 1\], got 2"),
         ({"coverage_bin_size": 0}, r"coverage_bin_size must be in \[1, .*got 0"),
-        ({"coverage_normalization": "TPM"}, "coverage_normalization must be one of 'RPKM', 'CPM', 'BPM', 'none', got 'TPM'"),
+        (
+            {"coverage_normalization": "TPM"},
+            "coverage_normalization must be one of 'RPKM', 'CPM', 'BPM', 'none', got 'TPM'",
+        ),
     ],
     ids=str,
 )

@@ -91,7 +91,7 @@ def _count_unknown(text, at, length, unknown):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def _read_lines(  # type: ignore[no-untyped-def] # noqa: PLR0912
+def _read_lines(  # type: ignore[no-untyped-def]
     text, reach, n_lines, names, name_ptr, codes, sizes, bulk, chrom, start, end, count, strand,
     dropped, unknown, seen, bc_at, bc_len, state,
 ):  # fmt: skip

@@ -7,19 +7,24 @@ ends with a sentinel, so that the sweep never tests for its end. Two passes shar
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
 
 SENTINEL = np.iinfo(np.int32).max
 BEYOND = np.int64(1) << 40
-DENSE_N, DENSE_T = 8192, 1016  # counts below these have a cell of the dense table; t is odd in cache lines, so rows spread
+DENSE_N, DENSE_T = (
+    8192,
+    1016,
+)  # counts below these have a cell of the dense table; t is odd in cache lines, so rows spread
 NONE = np.int64(-1)
 STATE, TAKEN, MAX_N, MAX_T = 11, 8, 9, 10  # size of a sweep's state, and what stands where beside its position
 _njit = nb.njit(cache=True, nogil=True)
 
 
 @_njit
-def merge(a, b, shift_a, shift_b):
+def merge(a: Any, b: Any, shift_a: Any, shift_b: Any) -> Any:
     """Two sorted int32 arrays as one, each shifted, with the sentinel after it; beyond int32 everything is at its end."""
     out = np.empty(a.size + b.size + 1, np.int32)
     i = j = 0
@@ -41,7 +46,7 @@ def merge(a, b, shift_a, shift_b):
 
 
 @_njit
-def merge_weights(a, b, shift_a, shift_b, weight_a, weight_b):
+def merge_weights(a: Any, b: Any, shift_a: Any, shift_b: Any, weight_a: Any, weight_b: Any) -> Any:
     """The weights in the order of ``merge``."""
     out = np.zeros(a.size + b.size + 1, np.int32)
     i = j = 0
@@ -56,7 +61,7 @@ def merge_weights(a, b, shift_a, shift_b, weight_a, weight_b):
 
 
 @_njit
-def _slot(keys, key):
+def _slot(keys: Any, key: Any) -> Any:
     """Where ``key`` lies, or could lie, in a table of open addresses."""
     mask = keys.size - 1
     at = (key * np.int64(-7046029254386353131) >> np.int64(20)) & mask
@@ -66,7 +71,7 @@ def _slot(keys, key):
 
 
 @_njit
-def grown(keys, sums):
+def grown(keys: Any, sums: Any) -> Any:
     """The same table with twice the room."""
     new_keys = np.full(keys.size * 2, NONE, np.int64)
     new_sums = np.zeros(keys.size * 2, np.int64)
@@ -78,7 +83,7 @@ def grown(keys, sums):
 
 
 @_njit
-def _add(keys, sums, n, t, length, state):
+def _add(keys: Any, sums: Any, n: Any, t: Any, length: Any, state: Any) -> Any:
     """Adds to the entry of (n, t) in the table."""
     key = np.int64(n) << 32 | np.int64(t)
     at = _slot(keys, key)
@@ -89,16 +94,28 @@ def _add(keys, sums, n, t, length, state):
 
 
 @nb.njit(inline="always")
-def _position(x, offset, low):
+def _position(x: Any, offset: Any, low: Any) -> Any:
     """Where an event lies: beyond everything for the sentinel."""
     return BEYOND if x == SENTINEL else max(np.int64(x) + offset, low)
 
 
-def _sweep(weighted):
+def _sweep(*, weighted: bool) -> Any:
     """The two passes, for streams with or without weights."""
 
     @_njit
-    def lengths(opens, closes, starts, ends, weights, offsets, clip, dense, keys, sums, state):
+    def lengths(
+        opens: Any,
+        closes: Any,
+        starts: Any,
+        ends: Any,
+        weights: Any,
+        offsets: Any,
+        clip: Any,
+        dense: Any,
+        keys: Any,
+        sums: Any,
+        state: Any,
+    ) -> Any:
         """Adds the length of each segment to ``dense`` (n * DENSE_T + t) or, for large counts, to the table (keys, sums).
 
         Stops when the table is half full: whoever calls gives it more room and calls again with the same ``state`` (zeros at
@@ -157,7 +174,19 @@ def _sweep(weighted):
         return j >= n_closes or (stop_with_background and m >= n_ends)
 
     @_njit
-    def above(opens, closes, starts, ends, weights, offsets, clip, least, state, out, found):
+    def above(
+        opens: Any,
+        closes: Any,
+        starts: Any,
+        ends: Any,
+        weights: Any,
+        offsets: Any,
+        clip: Any,
+        least: Any,
+        state: Any,
+        out: Any,
+        found: Any,
+    ) -> Any:
         """Writes start, end, t and n of the segments with t >= least[n] into ``out`` (int32 (4, room)), behind the ``found`` that
         are there already; gives how many there are then.
 
@@ -209,15 +238,91 @@ def _sweep(weighted):
         state[4], state[5], state[6], state[7] = t, c, prev, begun
         return found
 
-    return lengths, above
+    @_njit
+    def above_clipped(
+        opens: Any,
+        closes: Any,
+        starts: Any,
+        ends: Any,
+        weights: Any,
+        offsets: Any,
+        lowest: Any,
+        least: Any,
+        state: Any,
+        out: Any,
+        found: Any,
+    ) -> Any:
+        """As ``above``, faster, where positions are clipped and the background ends last: below ``lowest``, the smallest of
+        ``least``, only the pileup is followed, and the background catches up where the pileup rises to it.
+        """
+        low = np.int64(0)
+        d1, d2, d3, d4 = offsets[0], offsets[1], offsets[2], offsets[3]
+        n_closes, room = closes.size - 1, out.shape[1]
+        i, j, k, m = state[0], state[1], state[2], state[3]
+        t, c, prev = state[4], state[5], state[6]
+        p1, p2 = _position(opens[i], d1, low), _position(closes[j], d2, low)
+        p3, p4 = _position(starts[k], d3, low), _position(ends[m], d4, low)
+        while found < room and j < n_closes:
+            if t < lowest:
+                p = min(p1, p2)
+                while p1 == p:
+                    t += weights[0][i] if weighted else 1
+                    i += 1
+                    p1 = _position(opens[i], d1, low)
+                while p2 == p:
+                    t -= weights[1][j] if weighted else 1
+                    j += 1
+                    p2 = _position(closes[j], d2, low)
+                if t >= lowest:
+                    while p3 <= p:
+                        c += weights[2][k] if weighted else 1
+                        k += 1
+                        p3 = _position(starts[k], d3, low)
+                    while p4 <= p:
+                        c -= weights[3][m] if weighted else 1
+                        m += 1
+                        p4 = _position(ends[m], d4, low)
+                    prev = p
+                continue
+            pt, pc = min(p1, p2), min(p3, p4)
+            p = min(pt, pc)
+            t0, c0 = t, c
+            if pt == p:
+                while p1 == p:
+                    t += weights[0][i] if weighted else 1
+                    i += 1
+                    p1 = _position(opens[i], d1, low)
+                while p2 == p:
+                    t -= weights[1][j] if weighted else 1
+                    j += 1
+                    p2 = _position(closes[j], d2, low)
+            if pc == p:
+                while p3 == p:
+                    c += weights[2][k] if weighted else 1
+                    k += 1
+                    p3 = _position(starts[k], d3, low)
+                while p4 == p:
+                    c -= weights[3][m] if weighted else 1
+                    m += 1
+                    p4 = _position(ends[m], d4, low)
+            if (t != t0) | (c != c0):
+                if t0 >= least[c0]:
+                    out[0, found], out[1, found], out[2, found], out[3, found] = prev, p, t0, c0
+                    found += 1
+                prev = p
+        state[0], state[1], state[2], state[3] = i, j, k, m
+        state[4], state[5], state[6] = t, c, prev
+        return found
+
+    return lengths, above, above_clipped
 
 
-lengths_plain, above_plain = _sweep(weighted=False)
-lengths_weighted, above_weighted = _sweep(weighted=True)
+lengths_plain, above_plain, above_clipped_plain = _sweep(weighted=False)
+lengths_weighted, above_weighted, above_clipped_weighted = _sweep(weighted=True)
 
 
 @_njit
-def taken_cells(dense, max_n, max_t):
+def taken_cells(dense: Any, max_n: Any, max_t: Any) -> Any:
     """(key, length) of the cells of the dense table in use, by (n, t); they are zero afterwards."""
     found = 0
     for n in range(max_n + 1):

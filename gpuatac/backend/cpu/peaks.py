@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from threading import local
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,8 @@ class Peaks:
         bounds = np.linspace(0, t.size, get_threads() + 1).astype(np.int64).tolist()
         out = np.empty(t.size, np.float32)
         _side_by_side(
-            lambda a, b: _scores(t[a:b], rate[a:b], log_factorial, out[a:b]), list(zip(bounds[:-1], bounds[1:], strict=True))
+            lambda a, b: _scores(t[a:b], rate[a:b], log_factorial, out[a:b]),
+            list(itertools.pairwise(bounds)),
         )
         return out
 
@@ -98,7 +100,7 @@ class Peaks:
 
         def one(code: int, group: int) -> np.ndarray:
             blocks = _above(sources[code](), group, geometry, cutoffs, max_gap)
-            called = [call(*block, max_gap, min_length, subpeaks) for block in blocks]
+            called = [call(b[0], b[1], b[2], b[3], max_gap, min_length, subpeaks) for b in blocks]
             return np.concatenate(called, axis=1) if called else np.empty((6, 0), np.int32)
 
         tasks = [(code, group) for code in range(len(sources)) for group in range(n_groups)]
@@ -117,6 +119,15 @@ class _Streams:
         empty = np.empty(0, np.int32)
         own = tuple(weights) if weights else (empty, empty, empty, empty)
         self.arrays = (*arrays, own, np.array(offsets, np.int64))
+        closes, ends = arrays[1], arrays[3]
+        self.background_ends_last = ends.size == 1 or int(ends[-2]) + offsets[3] >= int(closes[-2]) + offsets[1]
+
+    def above(self, least: np.ndarray, *, clip: bool) -> tuple[Any, Any]:
+        """The sweep that finds the segments above the cutoff fastest, and what it takes before ``least``."""
+        if clip and self.background_ends_last:
+            run = sweeps.above_clipped_weighted if self.weighted else sweeps.above_clipped_plain
+            return run, int(least.min())
+        return (sweeps.above_weighted if self.weighted else sweeps.above_plain), clip
 
 
 def _streams(ends: GroupEnds, group: int, geometry: Geometry) -> _Streams | None:
@@ -125,7 +136,9 @@ def _streams(ends: GroupEnds, group: int, geometry: Geometry) -> _Streams | None
     if rows.start == rows.stop:
         return None
     left, right = np.ascontiguousarray(ends.left[rows]), np.ascontiguousarray(ends.right[rows])
-    weights = [] if ends.left_weight is None else [ends.left_weight[rows], ends.right_weight[rows]]
+    weights = []
+    if ends.left_weight is not None and ends.right_weight is not None:
+        weights = [ends.left_weight[rows], ends.right_weight[rows]]
 
     def merged(shift_left: int, shift_right: int) -> tuple[np.ndarray, list[np.ndarray]]:
         shifts = np.int32(shift_left), np.int32(shift_right)
@@ -160,12 +173,12 @@ def _above(
     streams = _streams(ends, group, geometry) if (least < sweeps.SENTINEL).any() else None
     if streams is None:
         return
-    run = sweeps.above_weighted if streams.weighted else sweeps.above_plain
+    run, low = streams.above(least, clip=geometry.clip)
     state, out, found = np.zeros(sweeps.STATE, np.int64), np.empty((4, room), np.int32), 0
     holes = cutoffs.holes[group] if cutoffs.holes else None
     while True:
         before = found
-        found = run(*streams.arrays, geometry.clip, least, state, out, found)
+        found = run(*streams.arrays, low, least, state, out, found)
         last = found < out.shape[1]
         if holes is not None:
             new = out[:, before:found]
@@ -214,7 +227,7 @@ def _sum_by_key(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
 
 
 @nb.njit(cache=True, nogil=True)
-def _scores(t, rate, log_factorial, out):
+def _scores(t: Any, rate: Any, log_factorial: Any, out: Any) -> Any:
     """Fills ``out`` with -log10 P(X > t), X ~ Poisson(rate)."""
     for i in range(t.size):
         log_rate = np.log(rate[i])
@@ -233,7 +246,7 @@ def _scores(t, rate, log_factorial, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _to_five_decimals(x):
+def _to_five_decimals(x: Any) -> Any:
     """The float64 nearest to x rounded to 5 decimals, halves to even, as Python rounds: decided on the exact product."""
     scaled = x * 1e5
     whole = np.floor(scaled)

@@ -153,7 +153,7 @@ def _coverage(left, right, bin_size, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _window_sums(start, end, value, left, right, begin, stop, out_start, out_end, out_value):  # type: ignore[no-untyped-def] # noqa: PLR0912
+def _window_sums(start, end, value, left, right, begin, stop, out_start, out_end, out_value):  # type: ignore[no-untyped-def]
     """Runs of S(i) = sum of the values at [i - right, i + left], i in [begin, stop); their number (arrays may be empty).
 
     S(i) - S(i - 1) = c(i + left) - c(i - 1 - right): constant between the runs' ends, so that S is flat or a ramp there.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
 
@@ -11,7 +13,7 @@ _njit = nb.njit(cache=True, nogil=True)
 
 
 @_njit
-def regions(start, end, max_gap, min_length):
+def regions(start: Any, end: Any, max_gap: Any, min_length: Any) -> Any:
     """(first, last + 1) segment of each region of ``min_length`` or more; gaps up to ``max_gap`` are bridged."""
     lo, hi = np.empty(start.size, np.int64), np.empty(start.size, np.int64)
     found = 0
@@ -26,7 +28,7 @@ def regions(start, end, max_gap, min_length):
 
 
 @_njit
-def closed(start, end, found, max_gap):
+def closed(start: Any, end: Any, found: Any, max_gap: Any) -> Any:
     """How many of the first ``found`` segments belong to regions that no later segment can join."""
     for i in range(found - 1, 0, -1):
         if start[i] - end[i - 1] > max_gap:
@@ -35,7 +37,7 @@ def closed(start, end, found, max_gap):
 
 
 @_njit
-def one_summit(start, end, t, lo, hi):
+def one_summit(start: Any, end: Any, t: Any, lo: Any, hi: Any) -> Any:
     """(segment, position): the middle one of the highest segments, and its midpoint."""
     highest, n_highest = t[lo], 0
     for i in range(lo, hi):
@@ -52,7 +54,7 @@ def one_summit(start, end, t, lo, hi):
 
 
 @_njit
-def _is_peaky(signal, a, b, threshold, again, twice, summit):
+def _is_peaky(signal: Any, a: Any, b: Any, threshold: Any, again: Any, twice: Any, summit: Any) -> Any:
     """Whether signal[a:b] less the threshold keeps enough bases and levels before it turns negative right of the summit."""
     stop = b
     for i in range(summit, b):
@@ -79,12 +81,12 @@ def _is_peaky(signal, a, b, threshold, again, twice, summit):
 
 
 @_njit
-def _root(value):
+def _root(value: Any) -> Any:
     return np.float32(np.sqrt(np.float64(value)))
 
 
 @_njit
-def _peaky(signal, maxima):
+def _peaky(signal: Any, maxima: Any) -> Any:
     """The maxima that stand out: between the valleys beside them, above the higher valley and its square root."""
     n = maxima.size
     if n <= 1:
@@ -113,7 +115,7 @@ def _peaky(signal, maxima):
 
 
 @_njit
-def _crests(padded, half, first, last, out):
+def _crests(padded: Any, half: Any, first: Any, last: Any, out: Any) -> Any:
     """Writes the i within first..last where sum_k k padded[i + half + k], |k| <= half, turns from rising to falling."""
     total, moment = np.int64(0), np.int64(0)
     for k in range(2 * half + 1):
@@ -133,7 +135,29 @@ def _crests(padded, half, first, last, out):
 
 
 @_njit
-def subpeaks(start, end, t, lo, hi, width):
+def _fill(signal: Any, start: Any, end: Any, t: Any, lo: Any, hi: Any, shift: Any) -> Any:
+    """The height of each segment at its bases, moved by ``shift``, 0 in gaps; ``signal`` comes as zeros."""
+    size = signal.size
+    if start[lo] + shift >= 0 and end[lo] + shift >= 0:  # changes of height, then their running sum
+        for i in range(lo, hi):
+            a, b = start[i] + shift, end[i] + shift
+            signal[min(a, size - 1)] += t[i] * (a < size)
+            signal[min(b, size - 1)] -= t[i] * (b < size)
+        height = np.int32(0)
+        for k in range(size):
+            height += signal[k]
+            signal[k] = height
+        return
+    for i in range(lo, hi):  # before position 0, where MACS3's slices count from the end
+        a, b = start[i] + shift, end[i] + shift
+        a = max(a + size, 0) if a < 0 else a
+        b = max(b + size, 0) if b < 0 else b
+        for k in range(a, min(b, size)):
+            signal[k] = t[i]
+
+
+@_njit
+def subpeaks(start: Any, end: Any, t: Any, lo: Any, hi: Any, width: Any) -> Any:
     """(segments, positions) of the subpeaks: where a Savitzky-Golay derivative (order 2, ``width`` made odd) turns from
     rising to falling. Its sign is that of sum_k k s[i + k], an integer.
     """
@@ -147,14 +171,7 @@ def subpeaks(start, end, t, lo, hi, width):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     padded = np.zeros(size + 2 * half, np.int32)
     signal = padded[half : half + size]
-    for i in range(lo, hi):
-        a, b = start[i] - origin + boundary, end[i] - origin + boundary
-        if a < 0:  # before position 0, where MACS3's slices count from the end
-            a = max(a + size, 0)
-            b = max(b + size, 0) if b < 0 else b
-        height = t[i]
-        for k in range(a, min(b, size)):
-            signal[k] = height
+    _fill(signal, start, end, t, lo, hi, boundary - origin)
     head, tail = signal[0], signal[size - 1]
     for k in range(half):
         padded[k] = head - abs(signal[half - k] - head)
@@ -172,7 +189,7 @@ def subpeaks(start, end, t, lo, hi, width):
 
 
 @_njit
-def call(start, end, t, n, max_gap, min_length, with_subpeaks):
+def call(start: Any, end: Any, t: Any, n: Any, max_gap: Any, min_length: Any, with_subpeaks: Any) -> Any:
     """int32 (6, k): start, end, summit, t, n of its segment, and number within the region, of each summit."""
     lo, hi = regions(start, end, max_gap, min_length)
     out = np.empty((6, max(lo.size, 1)), np.int32)

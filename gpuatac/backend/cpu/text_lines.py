@@ -94,7 +94,7 @@ def _printable(text, at, stop):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def _slow_line(text, at, names, name_ptr, codes, sizes, bulk, out):  # type: ignore[no-untyped-def] # noqa: PLR0911, PLR0912
+def _slow_line(text, at, names, name_ptr, codes, sizes, bulk, out):  # type: ignore[no-untyped-def] # noqa: PLR0911
     """Read the line at ``at`` by the book into ``out``."""
     stop = at
     while text[stop] != NEWLINE:
@@ -175,7 +175,7 @@ def _slow_line(text, at, names, name_ptr, codes, sizes, bulk, out):  # type: ign
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _fast_line(at, name_len, name, masks, size, bulk):  # type: ignore[no-untyped-def] # noqa: PLR0911, PLR0912
+def _fast_line(at, name_len, name, masks, size, bulk):  # type: ignore[no-untyped-def] # noqa: PLR0911
     """(bytes of the line, start, end, barcode's place in it, its length, count, strand) of the line at address ``at``.
 
     The first is 0 at anything unexpected, another chromosome than ``name`` included. Touches at most FORE bytes
