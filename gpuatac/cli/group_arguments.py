@@ -73,6 +73,11 @@ PEAKS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"action": "store_const", "const": True},
         "count a fragment as often as it was copied (column 5 of the file)",
     ),
+    "max_count": (
+        "--max-count",
+        {"type": int, "metavar": "N"},
+        "count a copied fragment N times at most (default: as often as it was copied)",
+    ),
     "genome_size": (
         "--genome-size",
         {"metavar": "SIZE"},
