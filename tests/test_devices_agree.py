@@ -7,6 +7,7 @@ compared as such. Without a GPU the other device is the CPU again, which proves 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
@@ -123,3 +124,56 @@ def test_layout_is_finite_and_a_file_holds_host_arrays(pair, tmp_path):
     back = ga.io.read_h5ad(path)
     np.testing.assert_array_equal(as_host(b.obsm["X_umap"]), back.obsm["X_umap"])
     assert back.X.dtype in (np.int32, np.float32)
+
+
+def labels(sample, adata):
+    truth = pd.read_csv(sample.cells, sep="\t").set_index("barcode")["cell_type"]
+    return truth.reindex(adata.obs_names).astype(str).tolist()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"nolambda": True, "call_summits": False, "shift": -75, "extsize": 150},
+        {"shift": 10, "extsize": 90, "max_frag_size": 180},
+        {"counting_strategy": "fragment", "use_counts": True},
+        {"call_broad_peaks": True, "counting_strategy": "fragment"},
+    ],
+    ids=["cuts", "no lambda", "one-sided", "copies", "broad"],
+)
+def test_peaks_are_the_same_rows(pair, sample, options):
+    found = [ga.tl.call_peaks(adata, labels(sample, adata), inplace=False, **options) for adata in pair]
+    assert list(found[0]) == list(found[1])
+    assert sum(map(len, found[0].values())) > 50
+    for name in found[0]:
+        pd.testing.assert_frame_equal(found[0][name], found[1][name])
+
+
+def test_consensus_markers_and_tests_are_the_same(pair, sample):
+    a, b = pair
+    group = labels(sample, a)
+    merged = [ga.tl.merge_peaks(ga.tl.call_peaks(x, group, inplace=False), ga.io.read_genome("hg38")) for x in pair]
+    pd.testing.assert_frame_equal(*merged)
+    x, y = (ga.pp.make_peak_matrix(adata, merged[0]) for adata in pair)
+    assert (host(x.X).astype(np.int64) != host(y.X).astype(np.int64)).nnz == 0
+    one, two = (ga.tl.marker_regions(m, group, pvalue=0.1) for m in (x, y))
+    assert {k: list(v) for k, v in one.items()} == {k: list(v) for k, v in two.items()}
+    for method in ("lrt", "wilcoxon"):
+        options = {"groupby": group, "method": method, "features": x.var_names[:2000]}
+        one, two = (ga.tl.diff_test(m, **options).sort_values(["group1", "feature name"]) for m in (x, y))
+        assert one["feature name"].tolist() == two["feature name"].tolist()
+        assert len(one) > 20
+        np.testing.assert_allclose(np.log10(one["p-value"]), np.log10(two["p-value"]), atol=1e-5)
+
+
+def test_tracks_and_fragment_files_are_the_same(pair, sample, tmp_path):
+    group = labels(sample, pair[0])
+    for k, adata in enumerate(pair):
+        ga.ex.export_coverage(adata, group, out_dir=tmp_path / str(k), suffix=".bedgraph")
+        ga.ex.export_coverage(adata, group, out_dir=tmp_path / str(k), suffix=".s.bedgraph", smooth_base=101)
+        ga.ex.export_fragments(adata, group, out_dir=tmp_path / str(k), suffix=".bed")
+    names = sorted(path.name for path in (tmp_path / "0").iterdir())
+    assert len(names) == 3 * len(set(group))
+    for name in names:
+        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
