@@ -111,7 +111,8 @@ def call_peaks(
     counting_strategy
         "insertion" piles up both cuts of each fragment, "fragment" the whole fragment.
     use_counts, max_count
-        Count a fragment as often as it was copied (column 5 of the file), at most ``max_count`` times.
+        Count a fragment as often as it was copied (column 5 of the file), at most ``max_count`` times. As in MACS3 the background
+        of such whole fragments reaches before base 0, where a fragment that starts at base 0 can cost other peaks their q-value.
     genome_size
         Effective genome size in bp, or MACS's "hs", "mm", "ce", "dm"; by default the sum of all chromosomes, as SnapATAC2.
     blacklist
