@@ -151,7 +151,7 @@ def test_peaks_are_the_same_rows(pair, sample, options):
 
 
 def test_consensus_markers_and_tests_are_the_same(pair, sample):
-    a, b = pair
+    a, _ = pair
     group = labels(sample, a)
     merged = [ga.tl.merge_peaks(ga.tl.call_peaks(x, group, inplace=False), ga.io.read_genome("hg38")) for x in pair]
     pd.testing.assert_frame_equal(*merged)
