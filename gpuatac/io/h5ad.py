@@ -197,7 +197,7 @@ def _write_var(file: h5py.File, var: pd.DataFrame, options: dict[str, Any]) -> N
     """The features; millions of names (Arrow strings) go as text of fixed length, part by part, instead of Python strings."""
     from anndata.io import write_elem
 
-    if var.index.dtype == object or var.index.name is not None:
+    if not len(var) or var.index.dtype == object or var.index.name is not None:
         write_elem(file, "var", var, dataset_kwargs=options)
         return
     write_elem(file, "var", var.iloc[:0].set_axis(pd.Index([], dtype=object)), dataset_kwargs=options)
@@ -206,7 +206,7 @@ def _write_var(file: h5py.File, var: pd.DataFrame, options: dict[str, Any]) -> N
     names = var.index.array
     parts = range(0, len(var), NAMES_AT_ONCE)
     width = max(1, *(int(pd.Series(names[low : low + NAMES_AT_ONCE]).str.len().max()) for low in parts))
-    shape = {"shape": (len(var),), "chunks": (NAMES_AT_ONCE,), "shuffle": True}
+    shape = {"shape": (len(var),), "chunks": (min(len(var), NAMES_AT_ONCE),), "shuffle": True}
     text = h5py.string_dtype("utf-8", width)
     out = group.create_dataset("_index", dtype=text, **shape, **options)
     out.attrs["encoding-type"] = "string-array"

@@ -8,6 +8,7 @@ import shutil
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from bam_cases import CONTIGS, pair_of, write_bam
@@ -362,3 +363,14 @@ def test_more_samples_than_the_cache_holds(tmp_path):
     adata = ga.pp.import_fragments(files, GENOME, min_num_fragments=0, device="cpu")
     assert tiles(adata) == {f"s{i}#A-1": one(i // 2) for i in range(len(files))}
     assert len(attach._cache) == attach.CACHE_SIZE
+
+
+def test_a_few_names_of_any_string_type_are_written(tmp_path):
+    for dtype in (object, "string[pyarrow]"):
+        index = pd.Index(["chr1:0-5", "chr1:5-10", "chr2:0-5"], dtype=dtype)
+        made = anndata.AnnData(sp.csr_matrix(np.eye(3, dtype=np.float32)), var=pd.DataFrame({"x": [1, 2, 3]}, index=index))
+        made.var.index = index  # whatever AnnData made of it
+        ga.io.write_h5ad(made, tmp_path / "few.h5ad", force=True)
+        back = ga.io.read_h5ad(tmp_path / "few.h5ad")
+        assert back.var_names.tolist() == index.tolist()
+        assert back.var["x"].tolist() == [1, 2, 3]
