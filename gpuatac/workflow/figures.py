@@ -125,7 +125,7 @@ def marker_genes(adata: AnnData, most: int = 9) -> list[str]:
     names = np.asarray(adata.uns[slots.GENE_ACTIVITY]["genes"], dtype=object)
     labels = adata.obs[slots.LEIDEN].astype(str).to_numpy()
     clusters = list(adata.obs[slots.LEIDEN].cat.categories[:most])
-    group = pd.Categorical(labels, categories=clusters).codes
+    group = pd.Index(clusters).get_indexer(labels)  # -1 for the other clusters
     active = np.zeros((len(clusters) + 1, x.shape[1]), np.int64)  # cells with activity; of the other clusters last
     for block in row_blocks(x, max_nnz=1 << 24):
         of_entry = np.repeat(group[block.low : block.low + block.n_rows], np.diff(block.indptr))

@@ -279,7 +279,7 @@ def test_embedding_of_a_matrix_on_disk_from_landmarks_equals_that_in_memory(expl
 def test_groups_that_share_no_feature_have_an_eigenvalue_one_each(monkeypatch):
     monkeypatch.setattr(packed, "EXPLICIT_UP_TO", 0)
     rng = np.random.default_rng(23)
-    table = sp.block_diag([rng.poisson(0.5, (30, 60)) for _ in range(8)]).toarray()
+    table = sp.block_diag([sp.csr_matrix(rng.poisson(0.5, (30, 60))) for _ in range(8)]).toarray()
     found = core.laplacian_eigs(get("cpu"), sp.csr_matrix(table), 12)
     np.testing.assert_allclose(found.values, oracles.spectral(table, 12)[0], rtol=1e-12)
     np.testing.assert_allclose(found.values[:8], 1, atol=1e-12)
