@@ -60,7 +60,7 @@ class Pseudobulks:
         insertions: bool = False,
         codes: Sequence[int] | None = None,
     ) -> None:
-        self.bk, self.samples, self._scratch_parent = _grouped(adata, group_of_row)
+        self.bk, self.samples, self._scratch_parent = grouped_samples(adata, group_of_row)
         self.genome = genome_of(adata)
         self.n_groups = n_groups
         self._make = partial(
@@ -145,7 +145,7 @@ class Pseudobulks:
         return [partial(self.ends, code) for code in self.codes]
 
 
-def _grouped(adata: AnnData, group_of_row: np.ndarray) -> tuple[Backend, list[GroupedSample], Path | None]:
+def grouped_samples(adata: AnnData, group_of_row: np.ndarray) -> tuple[Backend, list[GroupedSample], Path | None]:
     """Backend, samples with the group of each barcode, and where scratch files may lie."""
     parts = attached(adata)
     bk = backend_holding(parts[0].fragments)

@@ -13,7 +13,7 @@ from gpuatac.core import locus
 from gpuatac.core.pseudobulk import FragmentFilter, GroupedSample
 from gpuatac.fragments import Columns
 from gpuatac.io import attach, store
-from gpuatac.io.pseudobulk import _grouped
+from gpuatac.io.pseudobulk import grouped_samples
 from gpuatac.io.store import StoredFragments
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def window_fragments(adata: AnnData, group_of_row: np.ndarray, window: Window, k
     Samples whose columns are in memory are looked up there; data sets on disk stay there.
     """
     found = _from_stores(adata, group_of_row, window)
-    bk, samples = _grouped(adata, group_of_row)[:2] if found is None else found
+    bk, samples = grouped_samples(adata, group_of_row)[:2] if found is None else found
     return locus.fragments_in(bk, samples, window, keep)
 
 

@@ -1,4 +1,4 @@
-"""Figures of stored results; each function returns a matplotlib ``Figure`` and computes no result."""
+"""Figures of stored results, and of fragments at a locus; each function returns a matplotlib ``Figure`` and stores no result."""
 
 from gpuatac.pl._doublets import doublet_scores
 from gpuatac.pl._embedding import embedding, umap

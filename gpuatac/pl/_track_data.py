@@ -15,7 +15,7 @@ from gpuatac.errors import InputError, MissingSlotError
 from gpuatac.io.bed import regions_frame
 from gpuatac.io.gene_models import Locus, annotation_of, locate_gene
 from gpuatac.io.genes import tss_table
-from gpuatac.io.pseudobulk import _grouped
+from gpuatac.io.pseudobulk import grouped_samples
 from gpuatac.io.window import window_fragments
 from gpuatac.pl import _style
 
@@ -143,7 +143,7 @@ def coverage_of(
     if normalize == "cells":
         denominators = n_cells
     elif normalize is not None:
-        bk, samples, _ = _grouped(adata, group_of_row)
+        bk, samples, _ = grouped_samples(adata, group_of_row)
         within = None
         mito = genome.mito_codes()
         if normalize == "tss":

@@ -1,4 +1,4 @@
-"""Tools: spectral embedding, UMAP and Leiden clusters."""
+"""Tools: spectral embedding, UMAP and Leiden clusters; peaks, their consensus, markers and differential tests."""
 
 from gpuatac.tl._cluster import leiden, umap
 from gpuatac.tl._consensus import merge_peaks

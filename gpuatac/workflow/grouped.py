@@ -18,7 +18,7 @@ from gpuatac.io.atomic import replacing
 from gpuatac.io.attach import genome_of
 from gpuatac.io.h5ad import write_h5ad
 from gpuatac.memory import set_memory
-from gpuatac.tl._peaks import _model, _window
+from gpuatac.tl._peaks import checked_model, checked_window
 from gpuatac.workflow.by_cluster import write_consensus
 from gpuatac.workflow.group_inputs import Given, cells_and_groups
 
@@ -275,10 +275,10 @@ def _check_call(options: Mapping[str, Any]) -> None:
     """Raise for values out of range before anything is read."""
     defaults = {n: p.default for n, p in inspect.signature(tl.call_peaks).parameters.items()}
     o = {**defaults, **options}
-    _model(qvalue=o["qvalue"], pvalue=o["pvalue"], whole=o["counting_strategy"] == "fragment", copies=o["use_counts"],
+    checked_model(qvalue=o["qvalue"], pvalue=o["pvalue"], whole=o["counting_strategy"] == "fragment", copies=o["use_counts"],
            shift=o["shift"], extsize=o["extsize"], min_length=o["min_len"], max_gap=o["max_gap"], nolambda=o["nolambda"],
            call_summits=o["call_summits"], broad=o["call_broad_peaks"], broad_cutoff=o["broad_cutoff"])  # fmt: skip
-    _window(o["min_frag_size"], o["max_frag_size"])
+    checked_window(o["min_frag_size"], o["max_frag_size"])
 
 
 def _files(options: Mapping[str, Any], which: Sequence[str]) -> list[Path]:
