@@ -4,6 +4,7 @@ PYTHON312 ?= python3.12
 RESULTS ?= benchmarks/results
 SIZES ?= 5 20 80
 MEMORY ?=
+TORCH ?= torch==2.13.0
 PIP = -m pip install --quiet --disable-pip-version-check
 export MPLBACKEND = Agg
 
@@ -16,7 +17,8 @@ export MPLBACKEND = Agg
 
 .venv-dev/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-dev
-	.venv-dev/bin/python $(PIP) -e ".[dev]"
+	.venv-dev/bin/python $(PIP) $(TORCH)
+	.venv-dev/bin/python $(PIP) -e ".[dev,nn]"
 	touch $@
 
 # The main job on a simulated sample with known cell types; results in demo/.

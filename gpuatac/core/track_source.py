@@ -1,0 +1,73 @@
+"""What every track of Tn5 cuts offers, wherever it comes from: the contract between sources, models and evaluation.
+
+Conventions. A *cut* is one Tn5 insertion, at ``start`` or at ``end - 1`` of a fragment. *Coverage* at base i is the number of cuts
+in [i - half_width, i + half_width]. *Depth* is the number of cuts (reads) of the whole library, also where a file
+holds a part of the genome. Positions are 0-based, half-open; arrays lie on the backend ``bk``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from gpuatac.backend.protocol import Backend
+    from gpuatac.genome import Genome
+
+HALF_WIDTH = 100  # bp on each side of a cut: 201 in all, as AtacWorks
+FOOTPRINT_HALF_WIDTH = 5
+#: Fragment lengths in bp, half-open, that cuts are split by where they are known: free of nucleosomes, one, more.
+LENGTH_CLASSES = ((0, 120), (120, 260), (260, 2**31 - 1))
+
+
+class TrackSource(Protocol):
+    """Tracks of one or more groups of cells over one genome.
+
+    Attributes
+    ----------
+    bk
+        The backend that arrays lie on.
+    genome
+        Names and sizes of chromosomes; ``codes`` index them.
+    groups
+        Names of the groups (rows of every array).
+    depth
+        host float64 (n_groups,): cuts of the whole library.
+    half_width
+        bp on each side of a cut that coverage counts.
+    has_cuts
+        Whether ``cuts`` can be had. A binned, smoothed or scaled track has coverage alone.
+    has_lengths
+        Whether cuts come with fragment lengths.
+    codes
+        Chromosomes that have data, ascending.
+    """
+
+    bk: Backend
+    genome: Genome
+    groups: Sequence[str]
+    depth: np.ndarray
+    half_width: int
+    has_cuts: bool
+    has_lengths: bool
+    codes: Sequence[int]
+
+    def coverage(self, code: int, start: int, stop: int) -> Any:
+        """float32 (n_groups, stop - start): cuts within ``half_width`` of each base. 0 <= start < stop <= chromosome size."""
+        ...
+
+    def cuts(self, code: int, start: int, stop: int, *, bin_size: int = 1, by_length: bool = False) -> Any:
+        """float32 (n_groups, n_classes, (stop - start) / bin_size): cuts in each bin, of all fragments (n_classes 1), or by
+        ``LENGTH_CLASSES`` (n_classes 3). ``start`` and ``stop`` are multiples of ``bin_size``; ``stop`` may lie beyond the
+        chromosome's end, where there is no cut.
+        """
+        ...
+
+    def empty(self, code: int, start: int, stop: int) -> Any:
+        """Stretches without any cut of any group are cheap to name: host int64 (n, 2), disjoint, ascending, within
+        [start, stop), such that coverage is 0 there for every group. May leave out short ones (under 1 kb).
+        """
+        ...

@@ -1,0 +1,1 @@
+"""PyTorch models on device arrays: denoising of tracks. Needs the extra ``nn`` (PyTorch)."""
