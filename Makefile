@@ -58,11 +58,12 @@ parity: .venv-dev/ready .venv-peer/ready
 accuracy: .venv-dev/ready .venv-peer/ready
 	.venv-dev/bin/python benchmarks/accuracy.py --peer .venv-peer/bin/python --results $(RESULTS)
 
-# Every verb beside SnapATAC2 and scanpy, then peaks and tracks, then doublets.
+# Every verb beside SnapATAC2 and scanpy, then peaks and tracks, then doublets, then the denoising networks.
 bench: .venv-dev/ready .venv-peer/ready
 	.venv-dev/bin/python benchmarks/vs_snapatac2.py --peer .venv-peer/bin/python --work .bench --results $(RESULTS)
 	.venv-dev/bin/python benchmarks/peaks_vs_snapatac2.py --peer .venv-peer/bin/python --work .bench --results $(RESULTS)
 	.venv-dev/bin/python benchmarks/doublets.py --results $(RESULTS)
+	.venv-dev/bin/python benchmarks/denoiser_forward.py --results $(RESULTS)
 
 # Peaks, consensus, matrix and tracks of 300 groups of 277,000 cells within 4 GiB.
 bench-many: .venv-dev/ready
@@ -73,11 +74,12 @@ bench-scaling: .venv-dev/ready
 	.venv-dev/bin/python benchmarks/scaling.py --work .bench --sizes $(SIZES) --results $(RESULTS) \
 	  $(if $(MEMORY),--memory $(MEMORY))
 
-# On a machine with a GPU, in an environment that has gpuatac[cuda13] and pytest: every gpu test, then the kernels.
+# On a machine with a GPU, in an environment that has gpuatac[cuda13,nn] and pytest: every gpu test, then the kernels.
 gpu:
 	$(PYTHON) -m pytest -m gpu
 	RESULTS=$(RESULTS) $(PYTHON) benchmarks/gpu_kernels.py
 	$(PYTHON) benchmarks/gpu_chain.py --work .bench --results $(RESULTS)
+	$(PYTHON) benchmarks/denoiser_forward.py --compiled --results $(RESULTS)
 
 clean:
 	rm -rf .bench .venv .venv-dev .venv-contract .venv-peer demo build dist

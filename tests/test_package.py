@@ -30,7 +30,7 @@ LAYERS = (
     ("threads", "memory", "fragments"),
     ("backend", "core"),
     ("inplace", "provenance", "device"),
-    ("io", "_simulation"),
+    ("io", "_simulation", "_library_simulation"),
     ("simulate", "nn"),
     ("pp", "metrics", "pl", "ex", "mm"),
     ("tl",),
@@ -49,7 +49,7 @@ BESIDE = {
     "gpuatac.backend.gpu.linalg": {"gpuatac.core.lanczos", "gpuatac.core.rows"},
     "gpuatac.backend.cpu.packed": {"gpuatac.core.rows"},
     "gpuatac.backend.gpu.packed": {"gpuatac.core.rows"},
-    "simulate": {"gpuatac._simulation"},
+    "simulate": {"gpuatac._simulation", "gpuatac._library_simulation"},
 }
 GPU_LIBRARIES = {
     "cupy",
@@ -66,7 +66,7 @@ GPU_LIBRARIES = {
 }
 #: Imported by us, installed by a declared dependency that cannot do without it.
 THROUGH = {"h5py": "anndata", "llvmlite": "numba", "threadpoolctl": "scikit-learn", "cycler": "matplotlib"}
-DISTRIBUTION = {"sklearn": "scikit-learn", "umap": "umap-learn"}
+DISTRIBUTION = {"sklearn": "scikit-learn", "umap": "umap-learn", "pyBigWig": "pybigwig"}
 
 
 class Import(NamedTuple):

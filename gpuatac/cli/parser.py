@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from gpuatac import __version__
-from gpuatac.cli import commands, group_arguments
+from gpuatac.cli import commands, denoise_arguments, evaluate_arguments, group_arguments, train_arguments
 from gpuatac.cli.shared_arguments import add_log, add_machine
 from gpuatac.options import STEP_NAMES, RunOptions
 
@@ -23,6 +23,9 @@ def build_parser() -> argparse.ArgumentParser:
     _run(commands_)
     group_arguments.peaks(commands_)
     group_arguments.coverage(commands_)
+    denoise_arguments.denoise(commands_)
+    train_arguments.train_denoiser(commands_)
+    evaluate_arguments.evaluate_denoiser(commands_)
     _simulate(commands_)
     _fragments(commands_)
     _info(commands_)

@@ -1,0 +1,150 @@
+"""Noisy, denoised and clean tracks at a locus, over their peaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpuatac import check
+from gpuatac.core.locus import bin_edges, nice_bin
+from gpuatac.errors import InputError
+from gpuatac.io.bed import regions_frame
+from gpuatac.io.gene_models import genes_in
+from gpuatac.io.genome_files import read_genome
+from gpuatac.io.signal_files import open_signal
+from gpuatac.pl import _style, _track_data
+from gpuatac.pl._track_draw import Scene, draw
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from gpuatac.genome import Genome
+
+#: Rows of these names have these colours, others those of the palette in turn.
+COLORS = {"noisy": _style.GREY, "clean": _style.DARK}
+
+
+def denoised(
+    tracks: Mapping[str, Any],
+    region: str | tuple[str, int, int],
+    *,
+    genome: str | Path | Genome | None = None,
+    peaks: Mapping[str, Any] | None = None,
+    genes: Genome | str | Path | pd.DataFrame | None = None,
+    highlight: Any = None,
+    colors: Mapping[str, str] | None = None,
+    shared_scale: bool = False,
+    bin_size: int | None = None,
+    title: str | None = None,
+    save: str | Path | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> Figure:
+    """Tracks at a locus one under the other, such as noisy, denoised and clean, each over its peaks.
+
+    Returns a Figure, from the top: title and window; the chromosome with the window marked; one track for each entry, its mean
+            in bins, with its peaks under it; genes; positions. Also written to ``save``.
+
+    Parameters
+    ----------
+    tracks
+        By name, in the order to draw: a bigWig or bedGraph file, or an array (n,) of the n bases of the region.
+    region
+        "chr11:118,300,000-118,400,000" or (chrom, start, end), 0-based half-open.
+    genome
+        Name, chrom.sizes file or Genome; None: what a bigWig among the tracks says.
+    peaks
+        By name of a track: a BED file, a frame, or names of regions.
+    genes
+        Genes to draw, as for ``tracks``.
+    highlight
+        Regions to shade: names, a frame, or a BED file.
+    colors
+        By name; "noisy" is grey and "clean" black unless said otherwise.
+    shared_scale
+        One scale for all tracks, or one for each: noisy and clean libraries differ in depth.
+    bin_size
+        bp; default the smallest of 1, 2, 5, 10, ... that gives at most 1,500 bins.
+    title
+        Default the place.
+    save
+        A .png, .pdf or .svg file to write as well.
+    figsize
+        Inches; by default as large as tracks and names need.
+
+    Raises
+    ------
+    InputError
+        No tracks; an array of another length than the region; peaks of a track that is not drawn; a region beyond its chromosome;
+        no genome.
+
+    Cost: the bases of the region in each file.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gpuatac as ga
+    >>> noisy = np.repeat([0, 3, 0, 1, 0], 200)
+    >>> figure = ga.pl.denoised({"noisy": noisy, "denoised": noisy * 15.5}, ("chr1", 5000, 6000), genome="hg38")
+    >>> [ax.get_label() for ax in figure.axes if ax.get_label().startswith("track")]
+    ['track:noisy', 'track:denoised']
+    """
+    if not tracks:
+        msg = "tracks is empty; give at least one track by name."
+        raise InputError(msg)
+    bin_size = None if bin_size is None else check.integer("bin_size", bin_size, 1)
+    opened = {name: _opened(track, genome) for name, track in tracks.items()}
+    found = None if genome is None else read_genome(genome)
+    if found is None:
+        found = next((track.genome for track in opened.values() if hasattr(track, "genome")), None)
+    if found is None:
+        msg = "genome is None, and arrays do not tell it; pass genome='hg38' or a chrom.sizes file."
+        raise InputError(msg)
+    window, _ = _track_data.window_of(found, None, gene=None, region=region, upstream=0, downstream=0)
+    edges = bin_edges(window.start, window.end, bin_size or nice_bin(window.end - window.start))
+    values = np.stack([_means(name, track, window, edges) for name, track in opened.items()])
+    unknown = [name for name in peaks or {} if name not in tracks]
+    if unknown:
+        msg = f"peaks are given for {unknown[0]!r}, which is no track; allowed: {', '.join(map(repr, tracks))}."
+        raise InputError(msg)
+    own = {**COLORS, **(colors or {})}
+    palette = iter(_style.colors_of(len(tracks)))
+    transcripts = _track_data.annotation(genes)
+    scene = Scene(
+        chrom=found.names[window.code],
+        chrom_size=int(found.sizes[window.code]),
+        genome=found.name,
+        window=window,
+        title=title,
+        coverage=_track_data.Coverage(list(tracks), np.zeros(len(tracks), np.int64), edges, values, None),
+        unit=f"coverage, mean of {int(edges[1] - edges[0]):,} bp" if edges[1] - edges[0] > 1 else "coverage",
+        colors=[own[name] if name in own else next(palette) for name in tracks],
+        shared_scale=shared_scale,
+        genes=None if transcripts is None else genes_in(transcripts, found, *window, merge=True),
+        gene=None,
+        peaks={name: _track_data.bars_in(regions_frame(rows), found, window) for name, rows in (peaks or {}).items()},
+        consensus=None,
+        bands=[],
+        links=None,
+        highlight=None if highlight is None else _track_data.bars_in(regions_frame(highlight), found, window),
+    )
+    return draw(scene, save, figsize)
+
+
+def _opened(track: Any, genome: Any) -> Any:
+    if not isinstance(track, str | Path):
+        return np.asarray(track)
+    return open_signal(track, None if genome is None else read_genome(genome))
+
+
+def _means(name: str, track: Any, window: Any, edges: np.ndarray) -> np.ndarray:
+    if hasattr(track, "genome"):
+        track = track.values(window.code, window.start, window.end)
+    if track.shape != (window.end - window.start,):
+        msg = f"track {name!r} has shape {track.shape}, the region {window.end - window.start:,} bases; give one value for each base."
+        raise InputError(msg)
+    return np.add.reduceat(track.astype(np.float64), edges[:-1] - window.start) / np.diff(edges)
