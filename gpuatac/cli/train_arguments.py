@@ -132,6 +132,12 @@ RECIPE: dict[str, tuple[str, dict[str, Any], str]] = {
         {"type": float, "metavar": "X"},
         "share of examples with the measured noisy track, where there is one; the others are thinned (published: 1)",
     ),
+    "paired": (
+        "--paired",
+        {"type": float, "metavar": "X"},
+        "share of thinned examples of a coverage track in which cuts go by two, as paired-end reads do; those of fragments "
+        "always do (published: 0)",
+    ),
     "optimiser": ("--optimiser", {"choices": ("adam", "adamw")}, "published: adam"),
     "lr": ("--lr", {"type": float, "metavar": "X"}, "learning rate, the highest of a cycle (published: 0.0002)"),
     "weight_decay": ("--weight-decay", {"type": float, "metavar": "X"}, "published: 0"),

@@ -2,7 +2,8 @@
 
 Neighbouring bases are no independent draws, blocks of some 200 kb nearly are. Each draw takes as many blocks as there are, with
 replacement, the same ones for every method, and every measure is computed anew from what the blocks add up to: MSE and Pearson
-exactly from sums, AUROC and AUPRC from counts of bases by score in fine bins, within which scores are taken as tied.
+exactly from sums, AUROC and AUPRC from counts of bases by score in fine bins, within which scores are taken as tied: on 10 Mb of
+HSC (5 M reads against 80 M) 4096 bins move AUROC by 2e-6 and AUPRC by 1.3e-4 at most, all smoothings in the same direction.
 """
 
 from __future__ import annotations

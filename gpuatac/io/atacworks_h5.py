@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from gpuatac import check
-from gpuatac.core import cut_tracks
+from gpuatac.core import cut_pairs, cut_tracks
 from gpuatac.core.track_source import HALF_WIDTH
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.io.bed import regions_frame
@@ -204,6 +204,7 @@ class H5Tracks:
         self._stretches = {code: _joined(parts, genome.names[code]) for code, parts in tracks.items()}
         self._peaks = {code: _ends_joined(np.concatenate(parts)) for code, parts in peaks.items()}
         self.codes = sorted(self._stretches)
+        self._fragments: dict[int, tuple[Any, Any]] = {}
 
     def coverage(self, code: int, start: int, stop: int) -> Any:
         """float32 (1, stop - start): coverage, NaN where it is unknown."""
@@ -266,7 +267,7 @@ class H5Tracks:
         if code not in self._cuts:
             return self.bk.xp.zeros(0, np.int64), self.bk.xp.zeros(0, np.int32)
         at, counts = self._cuts[code]
-        first, last = (int(i) for i in self.bk.xp.searchsorted(at, self.bk.asarray(np.array([start, stop]))))
+        first, last = self.range_of(code, start, stop)
         return at[first:last], counts[first:last]
 
     def empty(self, code: int, start: int, stop: int) -> np.ndarray:
@@ -275,9 +276,21 @@ class H5Tracks:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], zero, [False]]).astype(np.int8))).reshape(-1, 2)
         return edges.astype(np.int64) + start
 
-    def thin(self, share: float, seed: int) -> ThinnedH5:
-        """The same track with ``share`` of its cuts."""
-        return ThinnedH5(self, share, seed)
+    def thin(self, share: float, seed: int, *, paired: bool = False) -> ThinnedH5:
+        """The same track with ``share`` of its cuts, each for itself or by two (``core.cut_pairs``)."""
+        return ThinnedH5(self, share, seed, paired=paired)
+
+    def range_of(self, code: int, start: int, stop: int) -> tuple[int, int]:
+        """Where the bases of [start, stop) lie among those with cuts."""
+        at, _ = self._cuts[code]
+        first, last = self.bk.xp.searchsorted(at, self.bk.asarray(np.array([start, stop])))
+        return int(first), int(last)
+
+    def fragments(self, code: int) -> tuple[Any, Any]:
+        """See ``core.cut_pairs.fragments_of``; found once."""
+        if code not in self._fragments:
+            self._fragments[code] = cut_pairs.fragments_of(self.bk, *self._cuts[code])
+        return self._fragments[code]
 
     def _host(self, code: int, start: int, stop: int, fill: float) -> np.ndarray:
         out = np.full(stop - start, fill, np.float32)
@@ -294,9 +307,9 @@ class ThinnedH5:
     has_cuts = True
     has_lengths = False
 
-    def __init__(self, deep: H5Tracks, share: float, seed: int) -> None:
+    def __init__(self, deep: H5Tracks, share: float, seed: int, *, paired: bool = False) -> None:
         check.between("share", share, 0, 1)
-        self.deep, self.share, self.seed = deep, share, seed
+        self.deep, self.share, self.seed, self.paired = deep, share, seed, paired
         self.bk, self.genome, self.groups, self.half_width = deep.bk, deep.genome, deep.groups, deep.half_width
         self.codes, self.known, self.empty = deep.codes, deep.known, deep.empty
         self.depth = deep.depth * share
@@ -316,7 +329,14 @@ class ThinnedH5:
         at, counts = self.deep.cut_sites(code, start, stop)
         site, number = cut_tracks.repeated(self.bk, counts)
         at = at[site]
-        stays = cut_tracks.below(cut_tracks.mixed(cut_tracks.mixed(self.seed, code), at, number), self.share)
+        key = cut_tracks.mixed(self.seed, code)
+        if self.paired and at.size:
+            before, fragment = self.deep.fragments(code)
+            first, last = self.deep.range_of(code, start, stop)
+            read = cut_tracks.mixed(key, fragment[int(before[first]) : int(before[last])])
+        else:
+            read = cut_tracks.mixed(key, at, number)
+        stays = cut_tracks.below(read, self.share)
         return self.bk.xp.bincount(at[stays] - start, minlength=stop - start)
 
 

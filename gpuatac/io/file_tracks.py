@@ -13,7 +13,7 @@ import numpy as np
 
 from gpuatac import check
 from gpuatac.backend import resolve
-from gpuatac.core import cut_tracks
+from gpuatac.core import cut_pairs, cut_tracks
 from gpuatac.core.track_source import HALF_WIDTH
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.io.signal_files import bare_name, open_signal
@@ -105,6 +105,8 @@ class FileTracks:
         self.codes = sorted({code for file in self._files for code in file.codes})
         self._kept: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
         self._kept_cuts: OrderedDict[tuple[int, int], tuple[Any, Any]] = OrderedDict()
+        self._kept_fragments: OrderedDict[tuple[int, int], tuple[Any, Any]] = OrderedDict()
+        self._paired = False
         self._lock = RLock()
         self._thinnings: tuple[tuple[np.ndarray, int], ...] = ()
         self.factors: list[float | None] = [None] * len(paths)
@@ -137,7 +139,11 @@ class FileTracks:
             position, count = position[low:high], count[low:high]
             if self._thinnings:
                 item, copy_number = cut_tracks.repeated(self.bk, count)
-                read = cut_tracks.mixed(self._key(number, code), position[item], copy_number)
+                if self._paired:
+                    first, fragment = self._fragments_of(number, code)
+                    read = cut_tracks.mixed(self._key(number, code), fragment[int(first[low]) : int(first[high])])
+                else:
+                    read = cut_tracks.mixed(self._key(number, code), position[item], copy_number)
                 group = xp.full(item.size, number)
                 kept = cut_tracks.staying(self.bk, read, group, self._thinnings)
                 count = xp.bincount(item[kept], minlength=position.size)
@@ -150,13 +156,14 @@ class FileTracks:
         occupied = (self.coverage(code, start, stop) != 0).any(axis=0)
         return cut_tracks.empty_stretches(self.bk, occupied, 1, start=start, half_width=0)
 
-    def thin(self, share: np.ndarray, seed: int) -> FileTracks:
+    def thin(self, share: np.ndarray, seed: int, *, paired: bool = False) -> FileTracks:
         """The same tracks with ``share`` of each group's cuts; see ``thinned``."""
         if not self.has_cuts:
             msg = "cuts cannot be told from these files, so none can be left out; give tracks of counted cuts, or fragments."
             raise InputError(msg)
         other = copy.copy(self)
         other._thinnings = (*self._thinnings, (share, seed))
+        other._paired = paired
         other.depth = self.depth * share
         return other
 
@@ -229,6 +236,18 @@ class FileTracks:
                     self._kept_cuts.popitem(last=False)
             self._kept_cuts.move_to_end(place)
             return self._kept_cuts[place]
+
+    def _fragments_of(self, number: int, code: int) -> tuple[Any, Any]:
+        """Of each position with cuts the number of cuts before it, with their total; and the fragment each cut may belong to."""
+        with self._lock:
+            place = (number, code)
+            if place not in self._kept_fragments:
+                position, count = self._cuts_of(number, code)
+                self._kept_fragments[place] = cut_pairs.fragments_of(self.bk, position, count)
+                while len(self._kept_fragments) > KEPT_CHROMOSOMES * len(self._files):
+                    self._kept_fragments.popitem(last=False)
+            self._kept_fragments.move_to_end(place)
+            return self._kept_fragments[place]
 
     def _inverted(self, number: int, code: int, first: int, last: int) -> tuple[Any, Any]:
         """The cuts behind the coverage of [first, last), where the values of a chromosome begin at ``first``.

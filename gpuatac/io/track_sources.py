@@ -202,8 +202,9 @@ class FragmentTracks:
         found = np.clip(found, start, stop)
         return found[found[:, 1] > found[:, 0]]
 
-    def thin(self, share: np.ndarray, seed: int) -> FragmentTracks:
-        """The same tracks with ``share`` of each group's fragments; see ``thinned``."""
+    def thin(self, share: np.ndarray, seed: int, *, paired: bool = True) -> FragmentTracks:
+        """The same tracks with ``share`` of each group's fragments, always whole; see ``thinned``."""
+        del paired
         other = copy.copy(self)
         other._thinnings = (*self._thinnings, (share, seed))
         other.__dict__["depth"] = self.depth * share
@@ -268,10 +269,11 @@ class FragmentTracks:
         return start[kept], end[kept], group[kept]
 
 
-def thinned(source: TrackSource, share: float | np.ndarray, *, seed: int) -> TrackSource:
+def thinned(source: TrackSource, share: float | np.ndarray, *, seed: int, paired: bool = False) -> TrackSource:
     """The same tracks at a lower depth: a random part of the reads, the same ones whatever window is asked.
 
-    Of fragments both cuts stay or go; of a file's track each cut does. Whether a read stays is a hash of what it is
+    Of fragments both cuts stay or go; of a file's track each cut does, or with ``paired`` both of those that may be the ends of
+    one fragment (``core.cut_pairs``), which has the noise of paired-end reads. Whether a read stays is a hash of what it is
     (chromosome, place, cell) and of ``seed``: a smaller share of one seed is a part of a larger one, and thinnings of
     thinned tracks are independent where their seeds differ.
 
@@ -283,6 +285,8 @@ def thinned(source: TrackSource, share: float | np.ndarray, *, seed: int) -> Tra
         Part of the reads that stays, in [0, 1]: one number, or one for each group.
     seed
         Any whole number from 0.
+    paired
+        Of a file's track: cuts stay or go by two.
 
     Returns
     -------
@@ -310,7 +314,7 @@ def thinned(source: TrackSource, share: float | np.ndarray, *, seed: int) -> Tra
     if not isinstance(source, FragmentTracks | FileTracks):
         msg = f"{type(source).__name__} cannot be thinned; give FragmentTracks or FileTracks."
         raise InputError(msg)
-    return source.thin(np.broadcast_to(shares, len(source.groups)).copy(), seed)
+    return source.thin(np.broadcast_to(shares, len(source.groups)).copy(), seed, paired=paired)
 
 
 def _checked_members(members: Sequence[np.ndarray], n_groups: int, n_obs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,7 @@ BACKGROUND = 0.02  # cuts within the window per million reads: keeps logarithms 
 LEAST = 1e-4
 PER_DEPTH = 1e6  # depth is counted in millions of reads
 THRESHOLD = 0.2  # where the log odds of a peak begin to rise before anything is learnt, cuts per million reads
+UNTOLD = 0.3  # of the training examples keep their fragment lengths to themselves
 LENGTHS = 3  # classes of fragment lengths, ``core.track_source.LENGTH_CLASSES``
 
 
@@ -158,9 +159,12 @@ class MultiscaleDenoiser(nn.Module):
             torch.log(millions).expand_as(cuts),
         ]
         if self.by_length:
-            known = x.shape[1] == LENGTHS
-            parts = box(x, BOX).float() if known else x.new_zeros((x.shape[0], LENGTHS, x.shape[2]))
-            read += [torch.log1p(parts), torch.full_like(cuts, float(known))]
+            told = x.shape[1] == LENGTHS
+            known = x.new_full((x.shape[0], 1, 1), float(told))
+            if self.training:
+                known = known * (torch.rand_like(known) >= UNTOLD)
+            parts = box(x, BOX).float() if told else x.new_zeros((x.shape[0], LENGTHS, x.shape[2]))
+            read += [torch.log1p(parts) * known, known.expand_as(cuts)]
         return torch.cat(read, 1), mixed
 
     def forward(self, x: torch.Tensor, depth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from gpuatac import check
 from gpuatac.errors import InputError
 from gpuatac.io.atacworks_h5 import H5Tracks
 from gpuatac.io.track_sources import FragmentTracks, thinned
@@ -84,6 +85,8 @@ class Thinned:
         Lowest and highest depth in reads, drawn log-uniformly. The highest is lowered to the depth of ``deep``.
     depths
         Depths to draw from instead, each below that of ``deep``.
+    paired
+        Share of the draws in which cuts of a coverage track go by two, as paired-end reads do; those of fragments always do.
 
     Raises
     ------
@@ -92,8 +95,14 @@ class Thinned:
     """
 
     def __init__(
-        self, deep: Track, *, depth: tuple[float, float] = (0.2e6, 20e6), depths: Sequence[float] = ()
+        self,
+        deep: Track,
+        *,
+        depth: tuple[float, float] = (0.2e6, 20e6),
+        depths: Sequence[float] = (),
+        paired: float = 0.0,
     ) -> None:
+        check.between("paired", paired, 0, 1)
         name = deep.source.groups[deep.row]
         if not deep.source.has_cuts:
             msg = (
@@ -113,6 +122,7 @@ class Thinned:
         self.deep = deep
         self.depth = (lowest, min(highest, deep.depth))
         self.depths = tuple(depths)
+        self.paired = paired
 
     def draw(self, rng: np.random.Generator, epoch: int) -> Track:
         """Thinned to a random depth, by a random seed."""
@@ -121,21 +131,25 @@ class Thinned:
             depth = float(rng.choice(np.asarray(self.depths, np.float64)))
         else:
             depth = math.exp(rng.uniform(math.log(self.depth[0]), math.log(self.depth[1])))
-        return self._thinned(depth, int(rng.integers(2**31)))
+        return self._thinned(depth, int(rng.integers(2**31)), paired=bool(rng.random() < self.paired))
 
     def fixed(self, seed: int) -> list[tuple[str, Track]]:
         """Each of ``depths``; else the lowest depth, the highest, and their geometric mean."""
         low, high = self.depth
         depths = self.depths or tuple(dict.fromkeys((low, math.sqrt(low * high), high)))
-        return [(f"{depth / 1e6:.3g}M", self._thinned(depth, seed + k)) for k, depth in enumerate(sorted(depths))]
+        paired = self.paired >= 0.5
+        return [
+            (f"{depth / 1e6:.3g}M", self._thinned(depth, seed + k, paired=paired))
+            for k, depth in enumerate(sorted(depths))
+        ]
 
-    def _thinned(self, depth: float, seed: int) -> Track:
+    def _thinned(self, depth: float, seed: int, *, paired: bool) -> Track:
         source, share = self.deep.source, depth / self.deep.depth
         if share >= 1:
             return self.deep
         if isinstance(source, H5Tracks):
-            return Track(source.thin(share, seed), self.deep.row)
-        return Track(thinned(source, share, seed=seed), self.deep.row)
+            return Track(source.thin(share, seed, paired=paired), self.deep.row)
+        return Track(thinned(source, share, seed=seed, paired=paired), self.deep.row)
 
 
 class Cells:

@@ -77,6 +77,7 @@ class Recipe:
     depth: tuple[float, float] = (0.2e6, 20e6)
     depths: tuple[float, ...] = ()
     real_share: float = 1.0
+    paired: float = 0.0
     optimiser: Optimiser = "adam"
     lr: float = 2e-4
     weight_decay: float = 0.0
@@ -96,7 +97,7 @@ class Recipe:
             check.integer("steps_per_epoch", self.steps_per_epoch, 1)
         if self.pad is not None:
             check.integer("pad", self.pad, 0)
-        for name, low, high in (("real_share", 0, 1), ("weight_decay", 0, 1), ("ema", 0, 1), ("warmup", 0, 1)):
+        for name, low, high in (("real_share", 0, 1), ("weight_decay", 0, 1), ("ema", 0, 1), ("warmup", 0, 1), ("paired", 0, 1)):
             check.between(name, getattr(self, name), low, high)
         check.between("lr", self.lr, 1e-12, 10)
         if self.clip is not None:

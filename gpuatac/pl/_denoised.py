@@ -58,7 +58,7 @@ def denoised(
     genome
         Name, chrom.sizes file or Genome; None: what a bigWig among the tracks says.
     peaks
-        By name of a track: a BED file, a frame, or names of regions.
+        By name of a track: a BED file, a frame, or names of regions (an empty list: none).
     genes
         Genes to draw, as for ``tracks``.
     highlight
@@ -107,7 +107,8 @@ def denoised(
     window, _ = _track_data.window_of(found, None, gene=None, region=region, upstream=0, downstream=0)
     edges = bin_edges(window.start, window.end, bin_size or nice_bin(window.end - window.start))
     values = np.stack([_means(name, track, window, edges) for name, track in opened.items()])
-    unknown = [name for name in peaks or {} if name not in tracks]
+    given = {name: rows for name, rows in (peaks or {}).items() if not (isinstance(rows, list | tuple) and not rows)}
+    unknown = [name for name in given if name not in tracks]
     if unknown:
         msg = f"peaks are given for {unknown[0]!r}, which is no track; allowed: {', '.join(map(repr, tracks))}."
         raise InputError(msg)
@@ -126,7 +127,7 @@ def denoised(
         shared_scale=shared_scale,
         genes=None if transcripts is None else genes_in(transcripts, found, *window, merge=True),
         gene=None,
-        peaks={name: _track_data.bars_in(regions_frame(rows), found, window) for name, rows in (peaks or {}).items()},
+        peaks={name: _track_data.bars_in(regions_frame(rows), found, window) for name, rows in given.items()},
         consensus=None,
         bands=[],
         links=None,

@@ -181,7 +181,7 @@ def evaluate_denoiser(
         if window is not None:
             drawn = place(figure)
             whole = drawn.with_name(drawn.name + Path(figure).suffix)  # matplotlib goes by the suffix
-            given.draw(window, whole)
+            given.draw(window, whole, threshold=threshold)
             whole.replace(drawn)
     return Evaluation(found, [folder / name for name in wanted], folder / figure if locus else None)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuatac import check
+from gpuatac.core.threshold_peaks import ThresholdPeaks
 from gpuatac.errors import InputError
 from gpuatac.io.atacworks_h5 import AtacworksH5, H5Tracks, Intervals
 from gpuatac.io.bed import parse_regions, regions_frame
@@ -110,31 +111,35 @@ class Files:
             raise InputError(msg)
         return genome.code[chrom], int(start), int(end)
 
-    def draw(self, window: tuple[int, int, int], path: Path) -> None:
-        """The figure of a locus."""
+    def draw(self, window: tuple[int, int, int], path: Path, *, threshold: float) -> None:
+        """The figure of a locus: every track, with the peaks called from probabilities and those of the clean track."""
         from gpuatac.pl import denoised
 
         code, start, end = window
-        tracks, called = {}, {}
+        tracks: dict[str, Any] = {}
+        called: dict[str, np.ndarray] = {}
         if self.shallow is not None:
             tracks["noisy"] = self._of(self.shallow, code, start, end)
         for name, (signal, score) in self.methods.items():
             if signal is not None:
                 tracks[name] = self._of(signal, code, start, end)
             if score is not None:
-                tracks[f"{name}, P(peak)"] = self._of(score, code, start, end)
+                row = f"{name}, P(peak)"
+                tracks[row] = self._of(score, code, start, end)
+                values, finder = self.bk.to_host(tracks[row]), ThresholdPeaks(threshold)
+                finder.add(start, values, values)
+                found = finder.finish()
+                called[row] = np.stack([found["start"], found["end"]], axis=1)
         tracks["clean"] = self.clean.coverage(code, start, end)[0]
         genome = self.clean.genome
-        rows = self.peaks.get(code, np.zeros((0, 2), np.int64))
-        called["clean"] = [f"{genome.names[code]}:{a}-{b}" for a, b in rows.tolist() if a < end and b > start]
+        called["clean"] = self.peaks.get(code, np.zeros((0, 2), np.int64))
+        chrom = genome.names[code]
+        bars = {
+            name: [f"{chrom}:{a}-{b}" for a, b in rows.tolist() if a < end and b > start]
+            for name, rows in called.items()
+        }
         host = {name: np.nan_to_num(self.bk.to_host(track)) for name, track in tracks.items()}
-        denoised(
-            host,
-            (genome.names[code], start, end),
-            genome=genome,
-            peaks={k: v for k, v in called.items() if v},
-            save=path,
-        )
+        denoised(host, (chrom, start, end), genome=genome, peaks=bars, save=path)
 
 
 def open_files(

@@ -233,8 +233,9 @@ def _cells(asked: Asked, recipe: Recipe) -> Material:
     beds = _peaks_of(asked, len(kept), first.genome)
     pairs = []
     drawn: list[NoisyInput | None] = []
-    for k, bed in zip(kept, beds, strict=True):
-        pairs.append((_track(sources[k]), _labels(sources[k], split, bed, names[k], asked.peak_cutoff), None, ""))
+    depths = _each(asked.clean_depth, len(kept), "clean")
+    for k, bed, depth in zip(kept, beds, depths, strict=True):
+        pairs.append((_track(sources[k], depth), _labels(sources[k], split, bed, names[k], asked.peak_cutoff), None, ""))
         drawn.append(_drawn_cells(asked, given.adata, members[k], options))
     used = [path.name for path in asked.inputs] + [names[k] for k in kept]
     return _material(asked, recipe, pairs, split, first.genome, used, drawn)
@@ -318,10 +319,10 @@ def _h5_split(asked: Asked, genome: Genome, deep: H5Tracks, at: list[Intervals])
 # ----------------------------------------------------------------------------------------------------- shared
 
 
-def _track(source: Any) -> Track:
+def _track(source: Any, depth: float | None = None) -> Track:
     from gpuatac.nn.noisy_inputs import Track
 
-    return Track(source)
+    return Track(source, 0, depth)
 
 
 def _split(asked: Asked, genome: Genome, codes: Sequence[int], sources: Sequence[Any]) -> Split:
@@ -415,4 +416,5 @@ def _material(
 def _thinned(asked: Asked, recipe: Recipe, clean: Track) -> Any:
     from gpuatac.nn.noisy_inputs import Thinned
 
-    return Thinned(clean, depth=recipe.depth, depths=tuple(map(float, asked.thin)) or recipe.depths)
+    depths = tuple(map(float, asked.thin)) or recipe.depths
+    return Thinned(clean, depth=recipe.depth, depths=depths, paired=recipe.paired)

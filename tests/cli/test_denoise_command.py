@@ -147,6 +147,24 @@ def test_a_track_gives_what_its_fragments_give(typed, checkpoint, tmp_path, cli)
     assert made.depth["sample"] == pytest.approx(source.depth[0], rel=0.01)
 
 
+def test_a_published_checkpoint_needs_its_dilation_and_may_be_of_footprints(typed, tmp_path, cli):
+    network = small_network().eval()
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "published.pth.tar")
+    arguments = ["denoise", typed / "s.h5ad", "--model", tmp_path / "published.pth.tar", "--out", tmp_path / "o", "--device", "cpu",
+                 "-q", "--tracks", "--min-length", "20", "--footprint", "--regions", "chr2"]  # fmt: skip
+    code, _, err = cli(*arguments)
+    assert code == 2
+    assert "pass dilation" in err
+    assert cli(*arguments, "--dilation", "8", "8")[0] == 0
+    bed = pd.read_csv(tmp_path / "o" / "s.peaks.bed", sep="\t")
+    adata = ga.io.read_h5ad(typed / "s.h5ad")
+    frame = ga.tl.denoise(
+        adata, model=(network, ModelCard(half_width=5)), min_length=20, regions=["chr2"], inplace=False
+    )
+    assert len(bed) == len(frame) > 3
+    np.testing.assert_array_equal(bed[["start", "end"]], frame[["start", "end"]])
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

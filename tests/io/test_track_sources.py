@@ -506,3 +506,29 @@ def test_real_track_gives_its_cuts_and_its_coverage_back(data_dir):
     assert coverage.max() > 50
     with pytest.raises(InputError, match=r"has values on 4\.3% of genome"):
         FileTracks([folder / "HSC.5M.chr123.10mb.coverage.bw"], device="cpu")
+
+
+def test_thinned_files_lose_cuts_by_two_where_paired(tmp_path):
+    """The variance of thinned counts is that of pairs, whatever window is asked, and the same for the same seed."""
+    rng = np.random.default_rng(0)
+    size = 400_000
+    start = rng.integers(200, size - 900, 12_000)
+    cuts = np.bincount(np.concatenate([start, start + rng.integers(40, 120, start.size)]), minlength=size)
+    coverage = np.convolve(cuts, np.ones(201))[100:-100].round()
+    edges = np.flatnonzero(np.diff(coverage, prepend=np.nan))
+    with (tmp_path / "deep.bedGraph").open("w") as out:
+        for a, b in zip(edges, [*edges[1:], size], strict=True):
+            out.write(f"chr1\t{a}\t{b}\t{coverage[a]:.0f}\n")
+    deep = FileTracks([tmp_path / "deep.bedGraph"], genome=ga.Genome("toy", {"chr1": size}), depth=[24_000], device="cpu")
+    spread = {}
+    for paired in (False, True):
+        counts = [
+            thinned(deep, 0.25, seed=seed, paired=paired).cuts(0, 0, size, bin_size=1_000)[0, 0] for seed in range(40)
+        ]
+        spread[paired] = np.var(counts, axis=0).sum() / np.mean(counts, axis=0).sum()
+        one = thinned(deep, 0.25, seed=3, paired=paired)
+        whole = one.cuts(0, 0, size)
+        np.testing.assert_array_equal(one.cuts(0, 100_000, 150_000), whole[..., 100_000:150_000])
+        assert (whole <= deep.cuts(0, 0, size)).all()
+    assert spread[False] == pytest.approx(0.75, abs=0.1)
+    assert 1.2 < spread[True] < 1.5
