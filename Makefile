@@ -5,10 +5,11 @@ RESULTS ?= benchmarks/results
 SIZES ?= 5 20 80
 MEMORY ?=
 TORCH ?= torch==2.13.0
+DATA ?= $(GPUATAC_TEST_DATA)/denoise/hsc_5m_to_80m_hg19
 PIP = -m pip install --quiet --disable-pip-version-check
 export MPLBACKEND = Agg
 
-.PHONY: demo test lint contract parity accuracy bench bench-scaling bench-many gpu clean
+.PHONY: demo test lint contract parity accuracy bench bench-scaling bench-many denoiser pretrain gpu clean
 
 .venv/bin/gpuatac: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -64,6 +65,14 @@ bench: .venv-dev/ready .venv-peer/ready
 	.venv-dev/bin/python benchmarks/peaks_vs_snapatac2.py --peer .venv-peer/bin/python --work .bench --results $(RESULTS)
 	.venv-dev/bin/python benchmarks/doublets.py --results $(RESULTS)
 	.venv-dev/bin/python benchmarks/denoiser_forward.py --results $(RESULTS)
+
+# The denoiser on real data in DATA (hsc_5m_to_80m_hg19): trained on chr1, judged on chr2 beside every smoothing.
+denoiser: .venv-dev/ready
+	.venv-dev/bin/python benchmarks/denoiser_accuracy.py --data $(DATA) --work .bench/denoiser --results $(RESULTS)
+
+# The weights that ship: gpuatac/data/denoiser.pt.
+pretrain: .venv-dev/ready
+	.venv-dev/bin/python benchmarks/pretrain_denoiser.py --work .bench/pretrain --out gpuatac/data/denoiser.pt
 
 # Peaks, consensus, matrix and tracks of 300 groups of 277,000 cells within 4 GiB.
 bench-many: .venv-dev/ready

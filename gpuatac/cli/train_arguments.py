@@ -206,7 +206,12 @@ def train_denoiser(commands_: Any) -> None:
     sub.add_argument("--resume", action="store_true", help="go on from last.pt in DIR after a stop or a kill")
     sub.add_argument("--force", action="store_true", help="replace an earlier run in DIR")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default: 0)")
-    sub.add_argument("--init", metavar="FILE", help="checkpoint whose weights to start from")
+    sub.add_argument(
+        "--init",
+        metavar="FILE",
+        help="checkpoint whose weights to start from, or 'shipped' or 'none' (default: shipped for multiscale, none, that is random "
+        "weights, for others and where --model-option asks for another shape)",
+    )
     sub.add_argument("--val-intervals", type=int, metavar="N", help="validate on so many intervals (default: all)")
     sub.add_argument(
         "--footprint", action="store_true", help="coverage of 5 bp on each side of a cut, not 100, to learn footprints"

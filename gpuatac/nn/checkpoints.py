@@ -7,6 +7,7 @@ import logging
 import pickle
 import re
 import zipfile
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,23 @@ def load_model(
         raise InputError(msg)
     _fill(path, model, state)
     return model.eval(), card
+
+
+def pretrained() -> tuple[torch.nn.Module, ModelCard]:
+    """The model that ships with the package: for any depth, trained on libraries of ``simulate_library`` alone.
+
+    No data of anyone went into it; what it was trained on and its licence stand in its card. Training on real data from
+    its weights (``gpuatac train-denoiser``, the default) makes it better.
+
+    Examples
+    --------
+    >>> from gpuatac.nn.checkpoints import pretrained
+    >>> model, card = pretrained()
+    >>> model.kind, card.trained_on
+    ('multiscale', 'simulated libraries')
+    """
+    with resources.as_file(resources.files("gpuatac").joinpath("data", "denoiser.pt")) as path:
+        return load_model(path)
 
 
 def _read(path: Path) -> Any:

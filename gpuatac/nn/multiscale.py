@@ -26,6 +26,7 @@ TRIANGLES = (9, 29, 97, 385)
 STEM = 9  # taps
 BACKGROUND = 0.02  # cuts within the window per million reads: keeps logarithms finite
 LEAST = 1e-4
+MOST_SHAPE = 20.0
 PER_DEPTH = 1e6  # depth is counted in millions of reads
 THRESHOLD = 0.2  # where the log odds of a peak begin to rise before anything is learnt, cuts per million reads
 UNTOLD = 0.3  # of the training examples keep their fragment lengths to themselves
@@ -51,12 +52,14 @@ class MultiscaleDenoiser(nn.Module):
 
     Smoothings S_k of the cut rate (cuts within 200 bp per million reads; boxes and triangles of 29 to 1257 bp) and a constant are
     mixed at each bin, with weights w_k >= 0 that a small encoder and decoder over five scales gives from their logarithms,
-    the counts and the depth:
+    the counts and the depth d. The mixture m is the mean of a Gamma law of shape s < 20, also given by the network, and the
+    count n of the bin's own window makes it a posterior mean:
 
-        rate m = sum_k w_k S_k,    log odds of a peak = (log m - threshold) softplus(a) + b
+        m = sum_k w_k S_k,    rate = m (s + n) / (s + m d),    log odds of a peak = (log rate - threshold) softplus(a) + b
 
-    so that signal and peaks come from one head, and where counts are high the track is what was measured. Values lie at
-    the middle of bins and are interpolated to bases. Signal is m times the depth of the clean library.
+    so that signal and peaks come from one head, and where counts are high the track is what was measured, however unlike anything
+    seen in training it is. Values lie at the middle of bins and are interpolated to bases. Signal is the rate times the depth of the
+    clean library.
 
     Parameters
     ----------
@@ -134,11 +137,11 @@ class MultiscaleDenoiser(nn.Module):
         self.down = nn.ModuleList(nn.Conv1d(a, b, 4, stride=2, padding=1) for a, b in zip(wide, deep, strict=True))
         self.up = nn.ModuleList(nn.Conv1d(b, a, 1) for a, b in zip(wide, deep, strict=True))
         self.decoder = nn.ModuleList(ResidualPair(f, k, dropout) for f, k in zip(wide, kernel_sizes[:-1], strict=True))
-        self.head = nn.Conv1d(filters[0], self.n_mixed + 2, 1)
+        self.head = nn.Conv1d(filters[0], self.n_mixed + 3, 1)
         nn.init.zeros_(self.head.weight)
         equal = math.log(math.expm1(0.25))
         with torch.no_grad():
-            self.head.bias.copy_(torch.tensor([equal] * self.n_mixed + [2.0, 0.0]))
+            self.head.bias.copy_(torch.tensor([equal] * self.n_mixed + [2.0, 0.0, 0.0]))
         self.threshold = nn.Parameter(torch.tensor(math.log(THRESHOLD)))
 
     def features(self, x: torch.Tensor, depth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -178,8 +181,11 @@ class MultiscaleDenoiser(nn.Module):
         for i in reversed(range(len(self.up))):
             h = self.decoder[i](functional.relu(self.up[i](h).repeat_interleave(2, dim=-1) + skips[i]))
         out = self.head(h).float()
-        rate = (functional.softplus(out[:, : self.n_mixed]) * mixed).sum(1)
-        steep, shift = functional.softplus(out[:, self.n_mixed]), out[:, self.n_mixed + 1]
+        mean = (functional.softplus(out[:, : self.n_mixed]) * mixed).sum(1)
+        steep, shift, shape = out[:, self.n_mixed :].unbind(1)
+        shape, millions = MOST_SHAPE * torch.sigmoid(shape), (depth / PER_DEPTH).view(-1, 1)
+        rate = mean * (shape + mixed[:, 0] * millions) / (shape + mean * millions)
+        steep = functional.softplus(steep)
         return rate, (torch.log(rate + LEAST) - self.threshold) * steep + shift
 
     def predict(self, x: torch.Tensor, depth: torch.Tensor) -> Denoised:

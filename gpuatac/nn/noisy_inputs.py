@@ -148,8 +148,8 @@ class Thinned:
         if share >= 1:
             return self.deep
         if isinstance(source, H5Tracks):
-            return Track(source.thin(share, seed, paired=paired), self.deep.row)
-        return Track(thinned(source, share, seed=seed, paired=paired), self.deep.row)
+            return Track(source.thin(share, seed, paired=paired), self.deep.row, depth)
+        return Track(thinned(source, share, seed=seed, paired=paired), self.deep.row, depth)
 
 
 class Cells:

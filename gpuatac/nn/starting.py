@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gpuatac.errors import InputError
-from gpuatac.nn.checkpoints import KINDS, load_model, make_model
+from gpuatac.nn.checkpoints import KINDS, load_model, make_model, pretrained
 from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+SHIPPED = "shipped"
 
 
 def new_model(
@@ -35,7 +37,8 @@ def new_model(
     suggested
         Further options, each taken where the model's class has it and ``options`` does not say otherwise.
     init
-        A checkpoint of the same kind whose weights to start from.
+        A checkpoint of the same kind whose weights to start from; ``SHIPPED`` for those of the package
+        (``nn.checkpoints.pretrained``), whose options are then the defaults.
     seed
         Of the weights; PyTorch's own generator is left as it was.
     device
@@ -60,18 +63,17 @@ def new_model(
     module, name = KINDS[kind]
     takes = inspect.signature(getattr(importlib.import_module(module), name)).parameters
     more = {option: value for option, value in (suggested or {}).items() if option in takes and value is not None}
-    options = {**more, **options}
+    start = None
+    if init == SHIPPED:
+        start, _ = pretrained()
+        options = {**start.options, **more, **options} if start.kind == kind else {**more, **options}
+    else:
+        options = {**more, **options}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = make_model(kind, **options)
     if init is not None:
-        named = {option: options[option] for option in ("dilation", "dilation_class") if option in options}
-        try:
-            start, _ = load_model(init, kind=kind)
-        except InputError:  # a published checkpoint, which does not tell its dilation
-            if not named:
-                raise
-            start, _ = load_model(init, kind=kind, **named)
+        start = _start(init, kind, options) if start is None else start
         try:
             net.load_state_dict(start.state_dict())
         except RuntimeError as error:
@@ -79,3 +81,14 @@ def new_model(
             msg = f"the weights of {init} do not fit the model ({what}); give the options they were trained with."
             raise InputError(msg) from error
     return net.to(device)
+
+
+def _start(init: str | Path, kind: str, options: Mapping[str, Any]) -> torch.nn.Module:
+    """The model of a file."""
+    named = {option: options[option] for option in ("dilation", "dilation_class") if option in options}
+    try:
+        return load_model(init, kind=kind)[0]
+    except InputError:  # a published checkpoint, which does not tell its dilation
+        if not named:
+            raise
+        return load_model(init, kind=kind, **named)[0]

@@ -140,8 +140,11 @@ class _Run:
         self.optimiser = _optimiser(model, recipe)
         self.schedule = None
         if recipe.schedule == "one-cycle":
+            steps = recipe.epochs * self.steps
+            rise = min(recipe.warmup, 1 - 1e-6)  # nothing but a rise, or a rise of one step, is 0 / 0 in PyTorch
+            rise = (1 - 1e-6) / steps if rise * steps == 1 else rise
             self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-                self.optimiser, recipe.lr, total_steps=recipe.epochs * self.steps, pct_start=recipe.warmup
+                self.optimiser, recipe.lr, total_steps=steps, pct_start=rise
             )
         self.average = copied(model.state_dict()) if recipe.ema else None
         self.epoch, self.step, self.best_epoch, self.best_score = 0, 0, 0, -math.inf

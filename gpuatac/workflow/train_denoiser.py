@@ -81,7 +81,8 @@ def train_denoiser(
     extra
         Extra input tracks, for models of coverage: BED (by strand), bigWig or bedGraph.
     init
-        A checkpoint whose weights to start from.
+        A checkpoint whose weights to start from, "shipped" for those of the package, "none" for random ones. None: the shipped ones
+        for a multiscale model whose shape is not asked to be another, random ones for others.
     val_intervals
         Validate on this many intervals, evenly chosen; None: all.
     resume
@@ -180,7 +181,8 @@ def _job(
     if names:
         options.setdefault("in_channels", 1 + len(names))
     suggested = {"target_depth": material.target_depth, "half_width": asked.half_width}
-    net = new_model(MODELS[kind], options=options, suggested=suggested, init=init, seed=asked.seed, device=device)
+    start = _start(init, kind, options)
+    net = new_model(MODELS[kind], options=options, suggested=suggested, init=start, seed=asked.seed, device=device)
     examples, held = _examples(net, recipe, material, asked, device, reader, most)
     card = ModelCard(
         half_width=asked.half_width,
@@ -211,6 +213,17 @@ def _job(
         _figure(files[FIGURE], done.history, done.best_epoch)
     seconds = time.monotonic() - began
     return TrainedDenoiser(files, done.history, done.best_epoch, len(examples), n_parameters, seconds, ranks.first)
+
+
+def _start(init: str | Path | None, kind: str, options: Mapping[str, Any]) -> str | Path | None:
+    """Where the first weights come from: ``new_model``'s ``init``."""
+    from gpuatac.nn.starting import SHIPPED
+
+    if init is None:
+        alike = kind == "multiscale" and not set(options) - {"target_depth", "dropout"}
+        init = SHIPPED if alike else "none"
+    logger.info("first weights: %s", "random" if init == "none" else init)
+    return None if init == "none" else init
 
 
 def _extra(paths: Sequence[str | Path], material: Material) -> tuple[list[str], Any]:

@@ -152,3 +152,12 @@ def test_options_out_of_range_are_named(options, named):
 def test_a_wrong_shape_is_named(model):
     with pytest.raises(InputError, match=r"extend the input"):
         model.predict(torch.zeros(1, 1, 100), torch.tensor([1e6]))
+
+
+def test_high_counts_stay_as_measured(model):
+    """A plateau of a thousand times what was ever seen: within the shape's share of the measured count."""
+    x = torch.zeros(1, 1, (2 * model.halo + 16 * model.align) // 8)
+    middle = x.shape[-1] // 2
+    x[0, 0, middle - 60 : middle + 60] = 400.0
+    out = model.predict(x, torch.tensor([80e6])).signal[0]
+    assert out[out.shape[0] // 2].item() == pytest.approx(400 * 25, rel=0.02)

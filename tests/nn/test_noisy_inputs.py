@@ -130,3 +130,11 @@ def test_a_model_starts_from_a_seed_or_a_checkpoint(tmp_path):
     save_model(tmp_path / "l.pt", make_model("logistic", field=9), ModelCard())
     with pytest.raises(InputError, match="logistic"):
         new_model("linear", options={"field": 9}, init=tmp_path / "l.pt")
+
+
+def test_a_part_of_a_library_is_thinned_to_the_depth_of_the_whole(deep):
+    """A track that says to be of 100 M reads: half of it is of 50 M, whatever its file holds."""
+    part = Track(deep.source, deep.row, 1e8)
+    track = Thinned(part, depths=(5e7,)).draw(np.random.default_rng(0), 0)
+    assert track.depth == 5e7
+    assert cuts(track).sum() / cuts(deep).sum() == pytest.approx(0.5, abs=0.05)

@@ -220,6 +220,16 @@ def test_one_cycle_rises_and_falls_and_the_gradient_is_clipped():
     assert len(done.history) == 5
 
 
+@pytest.mark.parametrize(("epochs", "warmup"), [(5, 0.1), (1, 0.5), (5, 0.0), (5, 1.0)])
+def test_a_cycle_may_rise_for_no_step_for_one_or_for_all(epochs, warmup):
+    net = made()
+    recipe = replace(PLAIN, epochs=epochs, steps_per_epoch=2, schedule="one-cycle", warmup=warmup)
+    done = run(net, recipe)
+    rates = [row["lr"] for row in done.history]
+    assert len(rates) == epochs
+    assert max(rates) <= recipe.lr * (1 + 1e-9)
+
+
 def test_bfloat16_trains_too():
     net = made(TinyCuts)
     done = run(net, replace(PLAIN, epochs=2, precision="bfloat16"))
