@@ -1,7 +1,9 @@
 # Builds this checkout for CPUs: docker build -f docker/cpu.Dockerfile -t gpuatac:cpu .
+# With the denoiser: --build-arg EXTRAS=[nn].
 FROM python:3.12-slim-bookworm
+ARG EXTRAS=""
 COPY . /opt/gpuatac
-RUN pip install --no-cache-dir /opt/gpuatac && useradd --uid 1001 --create-home gpuatac
+RUN pip install --no-cache-dir "/opt/gpuatac${EXTRAS}" && useradd --uid 1001 --create-home gpuatac
 USER 1001
 WORKDIR /home/gpuatac
 # Smoke test: the main job on a small simulated sample.

@@ -17,8 +17,11 @@ SHOWN = ("mse", "pearson", "auroc", "auprc")
 def train_denoiser(args: argparse.Namespace) -> int:
     """``gpuatac train-denoiser``."""
     from gpuatac.cli.train_arguments import DATA, MODEL, NOISE, RECIPE, SPLIT, WEIGHTS
+    from gpuatac.memory import set_memory
     from gpuatac.workflow.train_denoiser import train_denoiser as job
 
+    if args.memory is not None:
+        set_memory(args.memory)
     data = _given(args, {**DATA, **NOISE, **SPLIT})
     if args.inputs:
         data["inputs"] = args.inputs

@@ -31,6 +31,7 @@ BLOCK = 1 << 21  # bp read at once
 KEPT_BLOCKS = 4  # of each file
 KEPT_CHROMOSOMES = 2  # of each file, as cuts
 TRIED = 1 << 20  # bp of each chromosome that are turned into cuts to see whether they can be
+ASK_DEPTH = "give depth, the cuts (reads) of the whole library (--depth; to train --clean-depth, --noisy-depth)"
 LEAST_SPAN = 0.8  # part of the genome between the first and the last values from which a file holds the whole library
 
 
@@ -294,13 +295,14 @@ class FileTracks:
         for number, file in enumerate(self._files):
             factor = self.factors[number]
             if factor is None:
-                msg = f"{file.path} does not count cuts and so does not tell its depth; give depth, in cuts (reads) of the library."
+                what = "does not count cuts" if any(map(file.total, file.codes)) else "has no value above 0"
+                msg = f"{file.path} {what} and so does not tell its depth; {ASK_DEPTH}."
                 raise InputError(msg)
             span = sum(last - first for first, last in map(file.extent, file.codes)) / int(self.genome.sizes.sum())
             if span < LEAST_SPAN:
                 msg = (
                     f"{file.path} has values on {span:.1%} of genome {self.genome.name}, so the depth of its library cannot be told "
-                    "from it; give depth, in cuts (reads) of the whole library."
+                    f"from it; {ASK_DEPTH}."
                 )
                 raise InputError(msg)
             depth[number] = sum(map(file.total, file.codes)) / factor / (2 * self.half_width + 1)

@@ -151,6 +151,7 @@ def stretches(
     """(chromosome code, denoised stretch), ascending, of ``regions`` or of every chromosome that has data."""
     check.one_of("precision", precision, ("float32", "bfloat16"))
     check_fit(model, card, source, extra=extra)
+    warn_of_depth(card, source.groups, source.depth)
     regions = whole_chromosomes(source) if regions is None else regions
     with progress.bar(title, regions.n_bases, unit="bp", scale=True) as done:
         for code, start, stop in _rows(regions):
@@ -220,7 +221,7 @@ def factor_of(card: ModelCard, signal_depth: float | None) -> float:
 
 
 def check_fit(model: Any, card: ModelCard, source: TrackSource, *, extra: Any = None) -> None:
-    """Raise when ``source`` is not what the model was made for; warn when its depth is far from what it saw."""
+    """Raise when ``source`` is not what the model was made for, or has groups without a read."""
     if model.inputs == "cuts" and not source.has_cuts:
         msg = (
             "the model reads cuts, and this track has coverage alone (it is binned, smoothed or scaled); give fragments, a BAM file "
@@ -240,19 +241,19 @@ def check_fit(model: Any, card: ModelCard, source: TrackSource, *, extra: Any = 
     if extra is not None and not model.n_extra:
         msg = "extra tracks are given, and the model reads none; leave them out or take a model trained with them."
         raise InputError(msg)
-    check_depth(card, source.groups, source.depth)
-
-
-def check_depth(card: ModelCard, groups: Sequence[str], depth: np.ndarray) -> None:
-    """Raise for groups without a read; warn where a model of one depth gets another by more than a factor of 2."""
-    depth = np.asarray(depth, np.float64)
+    groups, depth = source.groups, np.asarray(source.depth, np.float64)
     unread = [name for name, reads in zip(groups, depth, strict=True) if not (np.isfinite(reads) and reads > 0)]
     if unread:
         shown = ", ".join(map(repr, unread[:3]))
         msg = f"{len(unread)} of {len(groups)} groups have no reads ({shown}); leave them out, or give the depth of their library."
         raise InputError(msg)
+
+
+def warn_of_depth(card: ModelCard, groups: Sequence[str], depth: np.ndarray) -> None:
+    """Warn where a model of one depth gets another by more than a factor of 2."""
     if card.input_depth is None:
         return
+    depth = np.asarray(depth, np.float64)
     ratio = depth / card.input_depth
     far = [
         f"{name} {reads:,.0f}"

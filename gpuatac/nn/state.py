@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,19 @@ FORMAT = "gpuatac training state 1"
 
 def save_state(path: str | Path, state: dict[str, Any]) -> None:
     """Write tensors, numbers, strings and containers of them in place of what is at ``path``; whole or not at all."""
-    with replacing(Path(path), force=True) as partial:
-        torch.save({"format": FORMAT, **state}, partial)
+    save_tensors(path, {"format": FORMAT, **state}, force=True)
+
+
+def save_tensors(path: str | Path, content: dict[str, Any], *, force: bool = False) -> None:
+    """``torch.save``, whole or not at all; a full disk is an OSError with the file's name, not PyTorch's own RuntimeError."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with replacing(Path(path), force=force) as partial:
+        try:
+            partial.write_bytes(buffer.getbuffer())
+        except OSError as error:
+            what = f"{error.strerror or error}; it was not written: make room, or choose another folder"
+            raise OSError(error.errno, what, str(path)) from error
 
 
 def load_state(path: str | Path, *, options: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -124,7 +124,8 @@ def denoise(
     selections
         Groups to denoise; None for all.
     regions
-        What to denoise: chromosomes and regions such as ["chr1", "chr2:1000-9000"], a BED file or a frame; None for the genome.
+        What to denoise: chromosomes and regions such as ["chr1", "chr2:1000-9000"], a BED file or a frame; None for every
+        chromosome with a fragment, from end to end.
     blacklist
         Fragments that overlap these regions are left out: a BED file, a frame or names.
     cutoff, max_gap, min_length
@@ -254,8 +255,10 @@ def denoise_source(
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Path]]]:
     """Peaks of every group, and the files written: {"signal", "probability", "peaks": {group: path}}."""
     from gpuatac.io.denoised_files import DenoisedWriter
+    from gpuatac.nn.denoising import check_fit
     from gpuatac.nn.denoising import denoise as engine
 
+    check_fit(network, card, source, extra=options.get("extra"))  # before a folder is made
     groups = [str(name) for name in source.groups]
     files = {} if out is None else out.paths(groups)
     with ExitStack() as stack:

@@ -139,8 +139,14 @@ dilation, precision, compiled
     bk = get(resolve(device).name)
     network, card = ready_model(model, bk, dilation=dilation)
     if footprint:
-        card = card._replace(half_width=FOOTPRINT_HALF_WIDTH) if dilation is not None else card
-    half_width = FOOTPRINT_HALF_WIDTH if footprint else card.half_width
+        if dilation is None and card.half_width != FOOTPRINT_HALF_WIDTH:
+            msg = (
+                f"footprint asks for coverage within {FOOTPRINT_HALF_WIDTH} bp of a base, and the model was trained on "
+                f"{card.half_width} bp; leave it out (--footprint), or take a model trained with it."
+            )
+            raise InputError(msg)
+        card = card._replace(half_width=FOOTPRINT_HALF_WIDTH)  # what a published checkpoint does not tell
+    half_width = card.half_width
     n_cells: dict[str, int] = {}
     if any(is_signal(path) for path in paths):
         beside = {"groupby": groupby, "groups": groups, "contigs": contigs, "blacklist": blacklist, "bulk": bulk or None,

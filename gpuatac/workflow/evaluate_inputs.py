@@ -120,7 +120,8 @@ class Files:
         called: dict[str, np.ndarray] = {}
         if self.shallow is not None:
             tracks["noisy"] = self._of(self.shallow, code, start, end)
-        for name, (signal, score) in self.methods.items():
+        for method, (signal, score) in self.methods.items():
+            name = f"{method}, denoised" if method in ("noisy", "clean") else method
             if signal is not None:
                 tracks[name] = self._of(signal, code, start, end)
             if score is not None:

@@ -174,7 +174,7 @@ def test_a_published_checkpoint_needs_its_dilation_and_may_be_of_footprints(type
         (["{h5ad}", "--depth", "5"], r"depth is given for fragments"),
         (["{h5ad}", "--decimals", "9"], r"decimals must be in \[0, 4\], got 9"),
         (["{h5ad}", "--dilation", "8"], "leave dilation"),
-        (["{h5ad}", "--footprint"], "within 5 bp of a base, and the model was trained on 100 bp"),
+        (["{h5ad}", "--footprint"], "within 5 bp of a base, and the model was trained on 100 bp; leave it out"),
         (["{h5ad}", "--extra", "{bed}"], "the model reads none"),
         (["{bw}", "--groupby", "type"], "groupby cannot be set for tracks"),
         (["{bw}", "{h5ad}"], "one kind"),
@@ -192,7 +192,32 @@ def test_what_does_not_fit_is_told_and_nothing_is_written(typed, checkpoint, tmp
     code, _, err = cli("denoise", *given, "--model", checkpoint, "--out", tmp_path / "o", "--device", "cpu", "-q")
     assert code == 2
     assert re.search(told, err)
-    assert names_in(tmp_path / "o") == []
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("kind", ["denoising_resnet", "multiscale"])
+def test_footprint_tracks_are_for_models_trained_on_them(typed, tmp_path, cli, kind):
+    options = {"target_depth": 1e6, "filters": (2,), "kernel_sizes": (3,)} if kind == "multiscale" else {"num_blocks": 1}
+    model = make_model(kind, **options)
+    for half_width, told in ((100, "footprint asks for coverage within 5 bp"), (5, "")):
+        save_model(tmp_path / "m.pt", model, ModelCard(half_width=half_width, target_depth=1e6), force=True)
+        code, _, err = cli("denoise", typed / "s.h5ad", "--model", tmp_path / "m.pt", "--out", tmp_path / str(half_width), "--device",
+                           "cpu", "-q", "--tracks", "--regions", "chr2:0-9000", "--footprint")  # fmt: skip
+        assert code == (2 if told else 0)
+        assert told in err
+
+
+def test_a_track_of_nothing_says_so(typed, checkpoint, tmp_path, cli):
+    (tmp_path / "none.bedgraph").write_text("chr1\t0\t1000\t0\n")
+    (tmp_path / "sizes").write_text("chr1\t1000\n")
+    arguments = ["denoise", tmp_path / "none.bedgraph", "--genome", tmp_path / "sizes", "--model", checkpoint, "--out", tmp_path / "o",
+                 "--device", "cpu", "-q"]  # fmt: skip
+    code, _, err = cli(*arguments)
+    assert code == 2
+    assert "has no value above 0 and so does not tell its depth; give depth" in err
+    assert "--depth" in err
+    assert cli(*arguments, "--depth", 1000)[0] == 0
+    assert values_of(tmp_path / "o" / "none.signal.bw", "chr1").max() == values_of(tmp_path / "o" / "none.signal.bw", "chr1").min()
 
 
 def test_a_model_must_be_a_checkpoint(typed, tmp_path, cli):

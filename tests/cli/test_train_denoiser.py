@@ -215,6 +215,14 @@ def test_blocks_are_drawn_where_the_data_are():
         (["--h5", "peaks.bed", "peaks.bed"], "no HDF5 file"),
     ],
 )  # fmt: skip
+def test_the_memory_limit_is_taken(tracks, tmp_path, cli, monkeypatch):
+    monkeypatch.chdir(tracks)
+    monkeypatch.setattr("gpuatac.memory._limit", None)
+    code, _, error = cli("train-denoiser", *TINY, "--clean", "missing.bw", "--memory", "3G", "--out", tmp_path / "out")
+    assert (code, "missing.bw" in error) == (2, True)
+    assert ga.get_memory() == 3 * 2**30
+
+
 def test_bad_input_is_named_and_nothing_is_written(tracks, tmp_path, cli, monkeypatch, options, message):
     monkeypatch.chdir(tracks)
     code, _, error = cli("train-denoiser", *TINY, "--thin", 2000, *options, "--out", tmp_path / "out")

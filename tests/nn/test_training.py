@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -300,6 +301,22 @@ def test_a_write_that_fails_leaves_the_state_before(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------ recipes
+
+
+def test_a_full_disk_is_told_by_the_name_of_the_file_and_leaves_the_state_before(tmp_path):
+    path = tmp_path / "last.pt"
+    save_state(path, {"epoch": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"it was not written: make room.*last\.pt"):
+            save_state(path, {"epoch": 2, "weights": torch.zeros(5000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert load_state(path)["epoch"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_the_published_recipe_is_that_of_the_paper():
