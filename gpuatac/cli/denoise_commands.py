@@ -21,7 +21,8 @@ def denoise(args: argparse.Namespace) -> int:
         options["dilation"] = options["dilation"][0] if len(options["dilation"]) == 1 else tuple(options["dilation"])
     made = job(args.inputs, args.out, **_inputs(args), **options)
     for name, reads in made.depth.items():
-        cells = f" of {made.n_cells[name]:,} cells" if name in made.n_cells else ""
+        n = made.n_cells.get(name)
+        cells = "" if n is None else f" of {n:,} cell{'s' if n != 1 else ''}"
         print(f"{name}: {reads:,.0f} reads{cells}, {made.n_peaks[name]:,} peaks")
     files = [path.name for by_group in made.files.values() for path in by_group.values()]
     shown = ", ".join(files[:4]) + (f" and {len(files) - 4} more" if len(files) > 4 else "")

@@ -171,8 +171,8 @@ MODEL: dict[str, tuple[str, dict[str, Any], str]] = {
     "out_channels_class": ("--filters-class", {"type": int, "metavar": "N"}, "resnet: their filters (default: 15)"),
     "kernel_size_class": ("--kernel-class", {"type": int, "metavar": "N"}, "resnet: their taps (default: 51)"),
     "dilation_class": ("--dilation-class", {"type": int, "metavar": "N"}, "resnet: bp between these (default: 8)"),
-    "bn": ("--batch-norm", {"action": "store_const", "const": True}, "resnet: normalise over batches"),
-    "afunc": ("--activation", {"choices": ("relu", "prelu")}, "resnet: default relu"),
+    "bn": ("--batch-norm", {"action": "store_const", "const": True}, "resnet, unet: normalise over batches"),
+    "afunc": ("--activation", {"choices": ("relu", "prelu")}, "resnet, unet: default relu"),
     "field": ("--field", {"type": int, "metavar": "BP"}, "linear, logistic: bp looked at (default: 8401)"),
 }
 SECTIONS = (("data", DATA), ("noisy inputs", NOISE), ("parts", SPLIT), ("recipe", RECIPE), ("model", MODEL))

@@ -27,6 +27,7 @@ def train_denoiser(args: argparse.Namespace) -> int:
         data["inputs"] = args.inputs
     if args.footprint:
         data["half_width"] = FOOTPRINT_HALF_WIDTH
+    _check_model_options(args)
     recipe = _given(args, RECIPE)
     if "depth" in recipe:
         recipe["depth"] = tuple(recipe["depth"])
@@ -60,6 +61,22 @@ def train_denoiser(args: argparse.Namespace) -> int:
     print(f"best epoch {done.best_epoch}: {measures}")
     print(f"written in {done.seconds:.1f} s: {', '.join(map(str, done.files.values()))}")
     return 0
+
+
+def _check_model_options(args: argparse.Namespace) -> None:
+    """Raise for options of another model; the help of each begins with the models it is for."""
+    from gpuatac.cli.train_arguments import MODEL
+
+    if args.extra and args.model == "multiscale":
+        msg = "multiscale reads cuts and takes no extra tracks (--extra); choose a model of coverage, such as --model resnet."
+        raise InputError(msg)
+    for name, (flag, _, text) in MODEL.items():
+        models = text.partition(":")[0].split(", ")
+        if hasattr(args, name) and args.model not in models:
+            msg = (
+                f"{flag} is an option of {' and '.join(models)}, and the model is {args.model} (--model); leave it out."
+            )
+            raise InputError(msg)
 
 
 def _given(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:

@@ -295,7 +295,12 @@ class FileTracks:
         for number, file in enumerate(self._files):
             factor = self.factors[number]
             if factor is None:
-                what = "does not count cuts" if any(map(file.total, file.codes)) else "has no value above 0"
+                counts = any(map(file.total, file.codes))
+                what = (
+                    f"does not count cuts within {self.half_width} bp of each base"
+                    if counts
+                    else "has no value above 0"
+                )
                 msg = f"{file.path} {what} and so does not tell its depth; {ASK_DEPTH}."
                 raise InputError(msg)
             span = sum(last - first for first, last in map(file.extent, file.codes)) / int(self.genome.sizes.sum())

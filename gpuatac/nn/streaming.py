@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from gpuatac import check
+from gpuatac.core.track_source import LENGTH_CLASSES
 from gpuatac.errors import InputError
 from gpuatac.nn.capture import captured
 from gpuatac.nn.contract import Denoised
@@ -162,6 +163,7 @@ class _Run:
         self.device, self.dtype, self.at_once = _device(model), dtype, at_once
         self.size = int(source.genome.sizes[code])
         self.depth = torch.as_tensor(np.asarray(source.depth), dtype=torch.float32, device=self.device)
+        self.by_length = bool(getattr(model, "by_length", False)) and bool(source.has_lengths)
         self.fixed = bool(compiled)
         self.predict = (
             captured(model, self.device, "auto" if compiled is True else compiled) if compiled else model.predict
@@ -192,8 +194,7 @@ class _Run:
         low, high = max(0, start), min(self.size, stop)
         if model.inputs == "cuts":
             high = up_to_multiple(high, bin_size)
-            by_length = bool(getattr(model, "by_length", False))
-            x = self.source.cuts(self.code, low, high, bin_size=bin_size, by_length=by_length)
+            x = self.source.cuts(self.code, low, high, bin_size=bin_size, by_length=self.by_length)
         else:
             x = self.source.coverage(self.code, low, high)[:, None]
         x = as_tensor(x).to(self.device, torch.float32)
@@ -229,7 +230,16 @@ class _Run:
     def nothing(self) -> Denoised:
         """Outputs of all groups where nothing is, (n_groups, 1)."""
         with self.mode():
-            return Denoised(*(out.float() for out in self.model.empty_output(self.depth)))
+            if self.by_length:  # not what comes out where lengths are unknown
+                shape = (
+                    len(self.depth),
+                    len(LENGTH_CLASSES),
+                    (2 * self.model.halo + self.model.align) // self.model.bin_size,
+                )
+                out = self.model.predict(torch.zeros(shape, device=self.device), self.depth)
+            else:
+                out = self.model.empty_output(self.depth)
+            return Denoised(out.signal[:, :1].float(), out.probability[:, :1].float())
 
 
 def _stretches(run: _Run, start: int, stop: int, tile: int, *, skip_empty: bool) -> Iterator[Stretch]:

@@ -255,10 +255,11 @@ def denoise_source(
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Path]]]:
     """Peaks of every group, and the files written: {"signal", "probability", "peaks": {group: path}}."""
     from gpuatac.io.denoised_files import DenoisedWriter
-    from gpuatac.nn.denoising import check_fit
+    from gpuatac.nn.denoising import check_fit, factor_of
     from gpuatac.nn.denoising import denoise as engine
 
     check_fit(network, card, source, extra=options.get("extra"))  # before a folder is made
+    factor_of(card, options.get("signal_depth"))
     groups = [str(name) for name in source.groups]
     files = {} if out is None else out.paths(groups)
     with ExitStack() as stack:

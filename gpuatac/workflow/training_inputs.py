@@ -18,7 +18,7 @@ from gpuatac.io.track_sources import FragmentTracks
 from gpuatac.workflow.group_inputs import cells_and_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from gpuatac.genome import Genome
@@ -31,6 +31,15 @@ logger = logging.getLogger(__name__)
 PUBLISHED_WIDTH, PUBLISHED_PAD = 60_000, 5_000
 PIECE = 8_000_000  # bases looked at at a time
 HALF_SHARE = 0.5  # of measured inputs where a recipe without thinning is asked to thin
+#: What data each option of ``Asked`` is for, where it is not for all; and those that need to know where examples lie.
+FOR = {
+    "noisy": ("tracks", "h5"), "peaks": ("tracks", "cells"), "peak_cutoff": ("tracks", "cells"), "intervals": ("h5",),
+    "cells": ("cells",), "groupby": ("cells",), "groups": ("cells",), "selections": ("cells",), "blacklist": ("cells",),
+    "noisy_depth": ("tracks", "h5"),
+}  # fmt: skip
+NEED_PLACES = (
+    "noisy", "thin", "genome", "train_chroms", "val_chroms", "holdout_chroms", "val_fraction", "target_depth",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Asked:
     device: str = "auto"
 
     def kind(self) -> str:
-        """ "tracks", "h5" or "cells"; raises unless exactly one of them is given."""
+        """ "tracks", "h5" or "cells"; raises unless exactly one of them is given, with options that are for it."""
         given = [name for name, value in (("tracks", self.clean), ("h5", self.h5), ("cells", self.inputs)) if value]
         if len(given) != 1:
             msg = (
@@ -73,7 +82,19 @@ class Asked:
                 "AtacWorks' HDF5 files (--h5), or cells (an .h5ad or fragment files); give one of them."
             )
             raise InputError(msg)
+        self._only(given[0], FOR)
+        if given[0] == "h5" and not self.intervals:
+            self._only("h5", dict.fromkeys(NEED_PLACES, ("tracks", "cells", "h5 with --intervals")))
         return given[0]
+
+    def _only(self, kind: str, allowed: Mapping[str, Sequence[str]]) -> None:
+        """Raise where an option is given that this kind of data has no use for."""
+        for name, kinds in allowed.items():
+            value = getattr(self, name)
+            if value is not None and value not in ((), []) and kind not in kinds:
+                flag = "--select" if name == "selections" else f"--{name.replace('_', '-')}"
+                msg = f"{name} ({flag}) is given and training is on {kind}; allowed: with {' or '.join(kinds)}; leave it out."
+                raise InputError(msg)
 
 
 class Material(NamedTuple):
@@ -235,7 +256,9 @@ def _cells(asked: Asked, recipe: Recipe) -> Material:
     drawn: list[NoisyInput | None] = []
     depths = _each(asked.clean_depth, len(kept), "clean")
     for k, bed, depth in zip(kept, beds, depths, strict=True):
-        pairs.append((_track(sources[k], depth), _labels(sources[k], split, bed, names[k], asked.peak_cutoff), None, ""))
+        pairs.append(
+            (_track(sources[k], depth), _labels(sources[k], split, bed, names[k], asked.peak_cutoff), None, "")
+        )
         drawn.append(_drawn_cells(asked, given.adata, members[k], options))
     used = [path.name for path in asked.inputs] + [names[k] for k in kept]
     return _material(asked, recipe, pairs, split, first.genome, used, drawn)

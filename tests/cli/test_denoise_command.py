@@ -197,7 +197,9 @@ def test_what_does_not_fit_is_told_and_nothing_is_written(typed, checkpoint, tmp
 
 @pytest.mark.parametrize("kind", ["denoising_resnet", "multiscale"])
 def test_footprint_tracks_are_for_models_trained_on_them(typed, tmp_path, cli, kind):
-    options = {"target_depth": 1e6, "filters": (2,), "kernel_sizes": (3,)} if kind == "multiscale" else {"num_blocks": 1}
+    options = (
+        {"target_depth": 1e6, "filters": (2,), "kernel_sizes": (3,)} if kind == "multiscale" else {"num_blocks": 1}
+    )
     model = make_model(kind, **options)
     for half_width, told in ((100, "footprint asks for coverage within 5 bp"), (5, "")):
         save_model(tmp_path / "m.pt", model, ModelCard(half_width=half_width, target_depth=1e6), force=True)
@@ -217,7 +219,10 @@ def test_a_track_of_nothing_says_so(typed, checkpoint, tmp_path, cli):
     assert "has no value above 0 and so does not tell its depth; give depth" in err
     assert "--depth" in err
     assert cli(*arguments, "--depth", 1000)[0] == 0
-    assert values_of(tmp_path / "o" / "none.signal.bw", "chr1").max() == values_of(tmp_path / "o" / "none.signal.bw", "chr1").min()
+    assert (
+        values_of(tmp_path / "o" / "none.signal.bw", "chr1").max()
+        == values_of(tmp_path / "o" / "none.signal.bw", "chr1").min()
+    )
 
 
 def test_a_model_must_be_a_checkpoint(typed, tmp_path, cli):

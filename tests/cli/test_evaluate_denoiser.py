@@ -104,7 +104,9 @@ def test_tuned_chromosome_is_the_one_asked_for(cli, files, tmp_path):
 
 
 def test_a_method_may_be_named_as_a_library_and_has_a_row_of_its_own(cli, files, tmp_path):
-    code, *_ = cli(*arguments(files, tmp_path), "--names", "noisy", "--locus", "chr2:1,000-9,000", "--figure", "here.svg")
+    code, *_ = cli(
+        *arguments(files, tmp_path), "--names", "noisy", "--locus", "chr2:1,000-9,000", "--figure", "here.svg"
+    )
     assert code == 0
     figure = (tmp_path / "here.svg").read_text()
     for row in ("noisy", "noisy, denoised", "noisy, denoised, P(peak)", "clean"):

@@ -212,23 +212,28 @@ def test_blocks_are_drawn_where_the_data_are():
         (["--clean", "deep.bw", *PARTS, "--model-option", "blocks"], "must be NAME=VALUE"),
         (["--clean", "deep.bw", *PARTS, "--model-option", "wrong=1"], "wrong"),
         (["--clean", "deep.bw", *PARTS, "--ema", 3], "ema must be in"),
-        (["--h5", "peaks.bed", "peaks.bed"], "no HDF5 file"),
+        (["--clean", "deep.bw", *PARTS, "--cells", 5], "cells (--cells) is given and training is on tracks; allowed: with cells"),
+        (["--clean", "deep.bw", *PARTS, "--select", "a"], "selections (--select) is given and training is on tracks"),
+        (["--seed", 0, "some.h5ad", *PARTS, "--noisy", "shallow.bw"], "(--noisy) is given and training is on cells; allowed: with"),
+        (["--h5", "a.h5", "b.h5", "--val-chroms", "chr2"], "is given and training is on h5; allowed: with tracks or cells"),
+        (["--clean", "deep.bw", *PARTS, "--model", "unet"], "--blocks is an option of resnet, and the model is unet"),
+        (["--clean", "deep.bw", *PARTS, "--model", "multiscale", "--extra", "peaks.bed"], "multiscale reads cuts and takes no extra"),
     ],
 )  # fmt: skip
-def test_the_memory_limit_is_taken(tracks, tmp_path, cli, monkeypatch):
-    monkeypatch.chdir(tracks)
-    monkeypatch.setattr("gpuatac.memory._limit", None)
-    code, _, error = cli("train-denoiser", *TINY, "--clean", "missing.bw", "--memory", "3G", "--out", tmp_path / "out")
-    assert (code, "missing.bw" in error) == (2, True)
-    assert ga.get_memory() == 3 * 2**30
-
-
 def test_bad_input_is_named_and_nothing_is_written(tracks, tmp_path, cli, monkeypatch, options, message):
     monkeypatch.chdir(tracks)
     code, _, error = cli("train-denoiser", *TINY, "--thin", 2000, *options, "--out", tmp_path / "out")
     assert code == 2
     assert message in error
     assert not (tmp_path / "out").exists()
+
+
+def test_the_memory_limit_is_taken(tracks, tmp_path, cli, monkeypatch):
+    monkeypatch.chdir(tracks)
+    monkeypatch.setattr("gpuatac.memory._state", {})
+    code, _, error = cli("train-denoiser", *TINY, "--clean", "missing.bw", "--memory", "3G", "--out", tmp_path / "out")
+    assert (code, "missing.bw" in error) == (2, True)
+    assert ga.get_memory() == 3 * 2**30
 
 
 def test_every_option_of_the_recipe_has_a_flag_and_help_names_the_published_default():

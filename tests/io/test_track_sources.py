@@ -444,7 +444,9 @@ def test_depth_must_be_given_where_the_file_does_not_tell_it(tmp_path, bk, group
     with pytest.raises(InputError, match=r"part.bw has values on 2\d.\d% of genome part, so the depth .* give depth"):
         FileTracks([part], device=bk.name)
     ratio = file_of(tmp_path / "ratio.bw", {c: np.sqrt(v + 0.3) for c, v in coverages(group_cuts).items()})
-    with pytest.raises(InputError, match=r"ratio.bw does not count cuts and so does not tell its depth"):
+    with pytest.raises(
+        InputError, match=r"ratio.bw does not count cuts within 100 bp of each base and so does not tell its depth"
+    ):
         FileTracks([ratio], device=bk.name)
 
 
@@ -519,7 +521,9 @@ def test_thinned_files_lose_cuts_by_two_where_paired(tmp_path):
     with (tmp_path / "deep.bedGraph").open("w") as out:
         for a, b in zip(edges, [*edges[1:], size], strict=True):
             out.write(f"chr1\t{a}\t{b}\t{coverage[a]:.0f}\n")
-    deep = FileTracks([tmp_path / "deep.bedGraph"], genome=ga.Genome("toy", {"chr1": size}), depth=[24_000], device="cpu")
+    deep = FileTracks(
+        [tmp_path / "deep.bedGraph"], genome=ga.Genome("toy", {"chr1": size}), depth=[24_000], device="cpu"
+    )
     spread = {}
     for paired in (False, True):
         counts = [

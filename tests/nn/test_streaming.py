@@ -18,6 +18,7 @@ from gpuatac.nn.contract import Denoised  # noqa: E402
 from gpuatac.nn.exchange import as_array, as_tensor  # noqa: E402
 from gpuatac.nn.layers import CoverageModel  # noqa: E402
 from gpuatac.nn.linear import Linear  # noqa: E402
+from gpuatac.nn.multiscale import MultiscaleDenoiser  # noqa: E402
 from gpuatac.nn.resnet import DenoisingResNet  # noqa: E402
 from gpuatac.nn.streaming import denoise_chromosome  # noqa: E402
 from gpuatac.nn.unet import UNet  # noqa: E402
@@ -61,6 +62,22 @@ class ArrayTracks:
         return runs[np.diff(runs)[:, 0] >= 1000].astype(np.int64)
 
 
+class TracksWithLengths(ArrayTracks):
+    """Cuts at positions of one remainder by 3 are of fragments of one class of lengths."""
+
+    has_lengths = True
+
+    def cuts(self, code, start, stop, *, bin_size=1, by_length=False):
+        if not by_length:
+            return super().cuts(code, start, stop, bin_size=bin_size)
+        whole, classes = self.host_cuts, []
+        for k in range(3):
+            self.host_cuts = {code: np.where(np.arange(whole[code].shape[1]) % 3 == k, whole[code], 0)}
+            classes.append(self.bk.to_host(super().cuts(code, start, stop, bin_size=bin_size)))
+        self.host_cuts = whole
+        return self.bk.asarray(np.concatenate(classes, axis=1))
+
+
 class BinnedMean(torch.nn.Module):
     """A model of cuts in bins of 8 bp: the mean count of 2 bins on either side, over all bases of the bin."""
 
@@ -76,6 +93,14 @@ class BinnedMean(torch.nn.Module):
 
     def empty_output(self, depth):
         return Denoised(torch.zeros(len(depth), 1), torch.full((len(depth), 1), 0.5))
+
+
+def a_model_of_lengths() -> MultiscaleDenoiser:
+    torch.manual_seed(0)
+    model = MultiscaleDenoiser(filters=(4,), kernel_sizes=(3,), by_length=True, target_depth=1e6).eval()
+    with torch.no_grad():
+        model.head.weight.normal_(std=0.5)
+    return model
 
 
 def covered(cuts: np.ndarray, half_width: int) -> np.ndarray:
@@ -376,3 +401,25 @@ def test_training_mode_is_given_back_even_after_an_error():
         assert model.training
         assert torch.is_grad_enabled()
     assert list(itertools.islice(stretches, 1)) == []
+
+
+def test_a_model_of_fragment_lengths_takes_a_track_that_does_not_know_them():
+    cuts = some_cuts(n_groups=1)
+    without, model = ArrayTracks(get("cpu"), cuts), a_model_of_lengths()
+    signal, _ = joined(denoise_chromosome(model, without, 0), 0, SIZES["chr1"])
+    x = np.pad(cuts[0], ((0, 0), (model.halo, model.halo + 8 - SIZES["chr1"] % 8)))
+    with torch.no_grad():
+        expected = model.predict(
+            torch.from_numpy(x.reshape(1, 1, -1, 8).sum(3).astype(np.float32)), torch.tensor([1e6])
+        )
+    np.testing.assert_allclose(signal, expected.signal[:, : SIZES["chr1"]].numpy(), rtol=1e-5)
+    other, _ = joined(denoise_chromosome(model, TracksWithLengths(get("cpu"), cuts), 0), 0, SIZES["chr1"])
+    assert np.abs(signal - other).max() > 1e-3
+
+
+def test_what_is_skipped_is_as_if_computed_where_lengths_are_known():
+    source, model = TracksWithLengths(get("cpu"), some_cuts(gaps=[(9000, 20_011)])), a_model_of_lengths()
+    skipped, computed = (
+        joined(denoise_chromosome(model, source, 0, skip_empty=skip), 0, SIZES["chr1"]) for skip in (True, False)
+    )
+    assert_near(skipped, computed, 1e-6)

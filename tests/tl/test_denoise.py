@@ -248,9 +248,9 @@ def test_what_cannot_be_done_is_told_before_anything_is_written(adata, model, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_weights_or_a_column_that_is_told(adata, model):
-    with pytest.raises(InputError, match="none ships; train one"):
-        ga.tl.denoise(adata, "kind")
+def test_without_a_model_the_one_that_ships_is_taken_and_without_a_column_that_is_told(adata, model):
+    frame = ga.tl.denoise(adata, "kind", regions=["chr1:0-9000"], inplace=False)
+    assert list(frame["group"].cat.categories) == ["B / x", "a"]
     with pytest.raises(MissingSlotError, match="no 'zzz'"):
         ga.tl.denoise(adata, "zzz", model=model)
 
