@@ -45,26 +45,42 @@ def files_of(data: Path, chroms) -> dict:
     }
 
 
-def thinned_track(data: Path, work: Path, depth: float, *, paired: bool) -> Path:
-    """A bigWig of both chromosomes' clean tracks at ``depth`` reads."""
-    out = work / f"{'paired' if paired else 'thinned'}-{depth / 1e6:g}M.bw"
-    if out.exists():
-        return out
+def opened(data: Path) -> H5Tracks:
+    """The clean tracks of both chromosomes."""
     genome = Genome.builtin("hg19")
     noisy = FileTracks([data / NAME], genome=genome, depth=[NOISY], device="cpu")
     found = files_of(data, PARTS)
-    opened = [AtacworksH5.open(path) for path in found["h5"]]
-    at = [Intervals.read(file, bed, genome, noisy=noisy) for file, bed in zip(opened, found["intervals"], strict=True)]
-    deep = H5Tracks(opened, at, what="clean", genome=genome, depth=CLEAN, bk=get("cpu"))
-    source = deep.thin(depth / CLEAN, 7, paired=paired)
-    with DenoisedWriter({"all": out}, genome, what="signal", form="bigwig", decimals=0) as writer:
+    files = [AtacworksH5.open(path) for path in found["h5"]]
+    at = [Intervals.read(file, bed, genome, noisy=noisy) for file, bed in zip(files, found["intervals"], strict=True)]
+    return H5Tracks(files, at, what="clean", genome=genome, depth=CLEAN, bk=get("cpu"))
+
+
+def write_track(source, out: Path) -> None:
+    with DenoisedWriter({"all": out}, source.genome, what="signal", form="bigwig", decimals=0, force=True) as writer:
         for code in source.codes:
             for start in range(0, 10_000_000, 2_000_000):
                 writer.add(0, code, start, np.nan_to_num(source.coverage(code, start, start + 2_000_000)[0]))
-    return out
 
 
-def judged(data: Path, work: Path, model: Path, noisy: Path, depth: float, held: str, draws: int):
+def truth(deep: H5Tracks, work: Path) -> dict:
+    """Clean track, its peaks and where it is known, as files."""
+    paths = {"clean": work / "clean.bw", "peaks": work / "peaks.bed", "regions": work / "known.bed"}
+    write_track(deep, paths["clean"])
+    names = deep.genome.names
+    known = [
+        (names[code], *edges)
+        for code in deep.codes
+        for edges in np.flatnonzero(np.diff(deep.known(code, 0, 10_000_000), prepend=False, append=False)).reshape(
+            -1, 2
+        )
+    ]
+    peaks = [(names[code], *row) for code, rows in deep.peaks().items() for row in rows.tolist()]
+    for path, rows in ((paths["regions"], known), (paths["peaks"], peaks)):
+        path.write_text("".join(f"{chrom}\t{start}\t{end}\n" for chrom, start, end in rows))
+    return paths
+
+
+def judged(known: dict, work: Path, model: Path, noisy: Path, depth: float, held: str, draws: int):
     """The tables of one noisy track, and seconds of denoising."""
     out = work / noisy.stem
     began = time.perf_counter()
@@ -74,9 +90,9 @@ def judged(data: Path, work: Path, model: Path, noisy: Path, depth: float, held:
     seconds = time.perf_counter() - began
     files = {kind: next(out.glob(f"*.{kind}.bw")) for kind in ("signal", "probability")}
     result = evaluate_denoiser(
-        None, out / "evaluation", noisy=noisy, denoised=[files["signal"]], probability=[files["probability"]],
-        names=["model"], genome="hg19", chroms=[held], tune_chroms=["chr1"], clean_depth=CLEAN, noisy_depth=depth,
-        bootstrap=draws, device="cpu", force=True, **files_of(data, PARTS),
+        known["clean"], out / "evaluation", noisy=noisy, denoised=[files["signal"]], probability=[files["probability"]],
+        names=["model"], genome="hg19", peaks=known["peaks"], regions=known["regions"], chroms=[held],
+        tune_chroms=["chr1"], clean_depth=CLEAN, noisy_depth=depth, bootstrap=draws, device="cpu", force=True,
     )  # fmt: skip
     return result.comparison, seconds
 
@@ -96,6 +112,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
+    deep = opened(args.data)
+    known = truth(deep, args.work)
     lines = [f"# denoiser_accuracy: trained on chr1, judged on {args.held}", ""]
     for seed in range(args.seeds):
         work = args.work / f"seed{seed}"
@@ -113,11 +131,12 @@ def main() -> None:
         cases = [("measured", args.data / NAME, NOISY)]
         for paired in (False, True):
             for depth in (0.2e6, 1e6, 5e6):
-                track = thinned_track(args.data, args.work, depth, paired=paired)
+                track = args.work / f"{'paired' if paired else 'thinned'}-{depth / 1e6:g}M.bw"
+                write_track(deep.thin(depth / CLEAN, 7, paired=paired), track)
                 cases.append(("paired" if paired else "thinned", track, depth))
         for what, track, depth in cases:
             model = work / "model" / "model.pt"
-            comparison, seconds = judged(args.data, work, model, track, depth, args.held, args.draws)
+            comparison, seconds = judged(known, work, model, track, depth, args.held, args.draws)
             found = lines_of(f"{depth / 1e6:g} M reads, {what}", comparison, seconds)
             print(*found, sep="\n", flush=True)
             lines += found

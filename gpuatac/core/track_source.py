@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
 
     from gpuatac.backend.protocol import Backend
     from gpuatac.genome import Genome
@@ -21,6 +21,8 @@ HALF_WIDTH = 100  # bp on each side of a cut: 201 in all, as AtacWorks
 FOOTPRINT_HALF_WIDTH = 5
 #: Fragment lengths in bp, half-open, that cuts are split by where they are known: free of nucleosomes, one, more.
 LENGTH_CLASSES = ((0, 120), (120, 260), (260, 2**31 - 1))
+HUMAN = 3.1e9  # bp
+DENSER = 2.0  # genomes of more than about half of that are taken as human ones
 
 
 class TrackSource(Protocol):
@@ -44,6 +46,8 @@ class TrackSource(Protocol):
         Whether cuts come with fragment lengths.
     codes
         Chromosomes that have data, ascending.
+
+    A source may also have ``cuts_held``, host float64 (n_groups,): the cuts that it holds; see ``denser``.
     """
 
     bk: Backend
@@ -71,3 +75,21 @@ class TrackSource(Protocol):
         [start, stop), such that coverage is 0 there for every group. May leave out short ones (under 1 kb).
         """
         ...
+
+
+def denser(source: TrackSource, depth: Any = None) -> np.ndarray:
+    """float64 (n_groups,): how many times denser reads lie than those of as deep a library do on a human genome; 1 up to twice.
+
+    What a model of any depth goes by is reads per base. On a small genome it is told the depth that a human library of the same
+    density has: ``depth * denser(source)``. A file that holds a part of a large genome, of a library whose depth is given, is
+    as dense as that. Sources that do not tell what they hold count as of a large genome.
+
+    ``depth``: that of the libraries where it is not ``source.depth``.
+    """
+    depth = np.asarray(source.depth if depth is None else depth, np.float64)
+    held = getattr(source, "cuts_held", None)
+    if held is None:
+        return np.ones(len(source.groups))
+    span = float(source.genome.sizes.sum())
+    ratio = np.divide(np.asarray(held) * HUMAN, span * depth, out=np.ones(len(source.groups)), where=depth > 0)
+    return np.where(ratio > DENSER, ratio, 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import OrderedDict
+from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,12 @@ class FileTracks:
         self.has_cuts = None not in self.factors
         self.depth = self._depths() if depth is None else _checked_depth(depth, len(paths))
 
+    @cached_property
+    def cuts_held(self) -> np.ndarray:
+        """float64 (n_groups,): the cuts that the files hold, as their sum tells."""
+        cuts = np.array([sum(map(file.total, file.codes)) for file in self._files]) / (2 * self.half_width + 1)
+        return cuts / np.array([factor or 1.0 for factor in self.factors])
+
     def coverage(self, code: int, start: int, stop: int) -> Any:
         """float32 (n_groups, stop - start): cuts within ``half_width`` of each base."""
         if self._thinnings:
@@ -166,6 +173,7 @@ class FileTracks:
         other._thinnings = (*self._thinnings, (share, seed))
         other._paired = paired
         other.depth = self.depth * share
+        other.__dict__["cuts_held"] = self.cuts_held * share
         return other
 
     def _key(self, number: int, code: int) -> int:

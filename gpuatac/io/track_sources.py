@@ -168,6 +168,11 @@ class FragmentTracks:
             total += np.bincount(self.bk.to_host(sample.groups), of_member, minlength=n_groups)
         return 2 * total
 
+    @property
+    def cuts_held(self) -> np.ndarray:
+        """float64 (n_groups,): the cuts that are here, which is all of them."""
+        return self.depth
+
     def coverage(self, code: int, start: int, stop: int) -> Any:
         """float32 (n_groups, stop - start): cuts within ``half_width`` of each base."""
         left, right, group = self._fragments(code, start - self.half_width, stop + self.half_width)

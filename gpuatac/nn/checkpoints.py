@@ -15,8 +15,9 @@ import torch
 
 from gpuatac import check
 from gpuatac.errors import FileFormatError, InputError
-from gpuatac.io.atomic import replacing
 from gpuatac.nn.contract import ModelCard
+from gpuatac.nn.state import FORMAT as TRAINING_STATE
+from gpuatac.nn.state import save_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,8 +109,7 @@ def save_model(path: str | Path, model: torch.nn.Module, card: ModelCard, *, for
         "card": {**card._asdict(), "extra_tracks": list(card.extra_tracks)},
         "state_dict": {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()},
     }
-    with replacing(Path(path), force=force) as partial:
-        torch.save(content, partial)
+    save_tensors(path, content, force=force)
 
 
 def load_model(
@@ -157,7 +157,11 @@ def load_model(
     """
     path = Path(path)
     check.existing_file(path, "checkpoint")
+    if path.is_dir():
+        raise FileFormatError(path, "a folder", ALLOWED, "name the checkpoint in it (model.pt)")
     content = _read(path)
+    if isinstance(content, dict) and content.get("format") == TRAINING_STATE:
+        raise FileFormatError(path, "the state of a training run", ALLOWED, "give the model beside it (model.pt)")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         found = f"a {type(content).__name__}" + (f" of {_some(content)}" if isinstance(content, dict) else "")
         raise FileFormatError(path, found, ALLOWED, "name a checkpoint file")

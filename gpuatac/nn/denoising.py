@@ -13,6 +13,7 @@ import pandas as pd
 from gpuatac import check, progress
 from gpuatac.core.threshold_peaks import ThresholdPeaks
 from gpuatac.core.track_differences import Stretches, stretches_of
+from gpuatac.core.track_source import denser
 from gpuatac.errors import InputError
 from gpuatac.nn import checkpoints
 from gpuatac.nn.contract import PeakRule
@@ -108,7 +109,7 @@ def denoise(
     >>> peaks = denoise(model, card, source)  # doctest: +SKIP
     """
     rule = rule or PeakRule()
-    sink = _Sink(source, rule, dict(writers or {}), factor_of(card, signal_depth))
+    sink = _Sink(source, rule, dict(writers or {}), factors_of(model, card, source, signal_depth))
     with _Behind(sink.take) as behind:
         for code, stretch in stretches(
             model, card, source, regions=regions, extra=extra, precision=precision, compiled=compiled
@@ -198,7 +199,7 @@ def tracks_at(
     code, start, stop = region
     one = stretches_of(*(np.array([x]) for x in region))
     parts = [s for _, s in stretches(model, card, source, regions=one, extra=extra, precision=precision)]
-    signal = np.concatenate([_host(s.signal) for s in parts], axis=1) * np.float32(factor_of(card, signal_depth))
+    signal = np.concatenate([_host(s.signal) for s in parts], axis=1) * factors_of(model, card, source, signal_depth)
     noisy = source.bk.to_host(source.coverage(code, start, stop))
     return Tracks(noisy, signal, np.concatenate([_host(s.probability) for s in parts], axis=1))
 
@@ -207,6 +208,14 @@ def whole_chromosomes(source: TrackSource) -> Stretches:
     """Every chromosome that has data, from end to end."""
     codes = np.asarray(list(source.codes), np.int64)
     return stretches_of(codes, np.zeros(codes.size, np.int64), source.genome.sizes[codes])
+
+
+def factors_of(model: Denoiser, card: ModelCard, source: TrackSource, signal_depth: float | None) -> np.ndarray:
+    """float32 (n_groups, 1): ``factor_of`` for each group; a model of any depth knows its target by its density."""
+    factors = np.full(len(source.groups), factor_of(card, signal_depth))
+    if signal_depth is not None and "target_depth" in model.options:
+        factors = signal_depth * denser(source) / float(model.options["target_depth"])
+    return factors.astype(np.float32)[:, None]
 
 
 def factor_of(card: ModelCard, signal_depth: float | None) -> float:
@@ -279,9 +288,9 @@ def _rows(regions: Stretches) -> Iterator[tuple[int, int, int]]:
 class _Sink:
     """Takes stretches in order: hands them to the writers and cuts peaks, chromosome by chromosome."""
 
-    def __init__(self, source: TrackSource, rule: PeakRule, writers: dict[str, Writer], factor: float) -> None:
+    def __init__(self, source: TrackSource, rule: PeakRule, writers: dict[str, Writer], factors: np.ndarray) -> None:
         self._groups, self._genome, self._rule = list(source.groups), source.genome, rule
-        self._writers, self._factor = writers, np.float32(factor)
+        self._writers, self._factors = writers, factors
         self._code = -1
         self._open: list[ThresholdPeaks] = []
         self._found: list[list[dict[str, np.ndarray]]] = [[] for _ in self._groups]
@@ -298,8 +307,8 @@ class _Sink:
                 ThresholdPeaks(cutoff=rule.cutoff, min_length=rule.min_length, max_gap=rule.max_gap)
                 for _ in self._groups
             ]
-        if self._factor != 1:
-            signal = signal * self._factor
+        if (self._factors != 1).any():
+            signal = signal * self._factors
         for g, peaks in enumerate(self._open):
             peaks.add(start, probability[g], signal[g])
         for what, values in (("signal", signal), ("probability", probability)):

@@ -137,6 +137,10 @@ class _Cutter:
             )
             raise InputError(msg)
 
+    def depth_of(self, noisy: Track) -> float:
+        """Its depth as the model is told it."""
+        return noisy.depth * noisy.denser if self.shape.inputs == "cuts" else noisy.depth
+
     def intervals(self, sample: Sample) -> np.ndarray:
         """int64 (n, 2): code and start of the intervals of a sample, ascending."""
         found = []
@@ -318,7 +322,7 @@ class TrackExamples:
                 start = min(max(start + int(rng.integers(-length // 2, length // 2 + 1)), 0), room)
             flip = self.windows.flip and bool(rng.integers(2))
             parts.append(self._cutter.cut(sample, noisy, code, start, flip=flip))
-            depths.append(noisy.depth)
+            depths.append(self._cutter.depth_of(noisy))
         return _stacked(parts, depths, self.device)
 
 
@@ -392,5 +396,5 @@ class TrackValidation:
             for number, code, start in rows[first : first + batch_size]:
                 noisy = self._fixed[number][name]
                 parts.append(self._cutter.cut(self.samples[number], noisy, int(code), int(start), flip=False))
-                depths.append(noisy.depth)
+                depths.append(self._cutter.depth_of(noisy))
             yield _stacked(parts, depths, self.device)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 BIN = 8  # bp
 BOX = 25  # bins: 200 bp, about the window of coverage
-#: Bins of the boxes that are applied twice (a triangle of sd sqrt((w^2 - 1) / 6) bins): 29, 95, 317 and 1257 bp.
-TRIANGLES = (9, 29, 97, 385)
+#: Bins of the boxes that are applied twice (a triangle of sd sqrt((w^2 - 1) / 6) bins): 29 to 3766 bp.
+TRIANGLES = (9, 29, 97, 385, 1153)
 STEM = 9  # taps
 BACKGROUND = 0.02  # cuts within the window per million reads: keeps logarithms finite
 LEAST = 1e-4
@@ -50,7 +50,7 @@ class ResidualPair(nn.Module):
 class MultiscaleDenoiser(nn.Module):
     """A denoiser for any depth: one set of weights from a few hundred thousand reads to tens of millions.
 
-    Smoothings S_k of the cut rate (cuts within 200 bp per million reads; boxes and triangles of 29 to 1257 bp) and a constant are
+    Smoothings S_k of the cut rate (cuts within 200 bp per million reads; a box and triangles of sd 29 to 3766 bp) and a constant are
     mixed at each bin, with weights w_k >= 0 that a small encoder and decoder over five scales gives from their logarithms,
     the counts and the depth d. The mixture m is the mean of a Gamma law of shape s < 20, also given by the network, and the
     count n of the bin's own window makes it a posterior mean:

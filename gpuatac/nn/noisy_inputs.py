@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from gpuatac import check
+from gpuatac.core.track_source import denser
 from gpuatac.errors import InputError
 from gpuatac.io.atacworks_h5 import H5Tracks
 from gpuatac.io.track_sources import FragmentTracks, thinned
@@ -35,6 +36,12 @@ class Track(NamedTuple):
     def depth(self) -> float:
         """Reads of the whole library."""
         return float(self.source.depth[self.row]) if self.reads is None else self.reads
+
+    @property
+    def denser(self) -> float:
+        """See ``core.track_source.denser``."""
+        depth = self.source.depth if self.reads is None else np.full(len(self.source.groups), self.reads)
+        return float(denser(self.source, depth)[self.row])
 
 
 class NoisyInput(Protocol):

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from gpuatac import check
-from gpuatac.core.track_source import LENGTH_CLASSES
+from gpuatac.core.track_source import LENGTH_CLASSES, denser
 from gpuatac.errors import InputError
 from gpuatac.nn.capture import captured
 from gpuatac.nn.contract import Denoised
@@ -162,7 +162,10 @@ class _Run:
         self.model, self.source, self.code, self.extra = model, source, code, extra
         self.device, self.dtype, self.at_once = _device(model), dtype, at_once
         self.size = int(source.genome.sizes[code])
-        self.depth = torch.as_tensor(np.asarray(source.depth), dtype=torch.float32, device=self.device)
+        depth = np.asarray(source.depth)
+        if model.inputs == "cuts":
+            depth = depth * denser(source)
+        self.depth = torch.as_tensor(depth, dtype=torch.float32, device=self.device)
         self.by_length = bool(getattr(model, "by_length", False)) and bool(source.has_lengths)
         self.fixed = bool(compiled)
         self.predict = (

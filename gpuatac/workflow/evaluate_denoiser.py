@@ -152,7 +152,8 @@ def evaluate_denoiser(
         check.may_write(folder / name, force=force)
     bk = resolve(device)
     given = open_files(bk, clean, noisy, denoised, probability, names=names, h5=h5, intervals=intervals, pad=pad, peaks=peaks,
-                   peak_cutoff=peak_cutoff, genome=genome, regions=regions, half_width=half_width)  # fmt: skip
+                   peak_cutoff=peak_cutoff, genome=genome, regions=regions, half_width=half_width,
+                   tune=tune_chroms or ())  # fmt: skip
     ratio = None if clean_depth is None or noisy_depth is None else clean_depth / noisy_depth
     window = None if locus is None else given.window(locus)
     found = judge(given, chroms=chroms, tune=tune_chroms, scale=scale, depth_ratio=ratio, threshold=threshold, bootstrap=bootstrap,

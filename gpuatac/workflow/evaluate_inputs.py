@@ -159,8 +159,9 @@ def open_files(
     genome: str | Path | Genome | None,
     regions: Any,
     half_width: int,
+    tune: Sequence[str] = (),
 ) -> Files:
-    """Open every file and see that they fit together."""
+    """Open every file and see that they fit together. Smoothings may be tuned where nothing is denoised."""
     from gpuatac.nn.clean_peaks import peaks_of_bed, peaks_of_track
     from gpuatac.nn.contract import PeakRule
 
@@ -182,6 +183,9 @@ def open_files(
         raise InputError(msg)
     wanted = None if regions is None else peaks_of_bed(_regions(regions, made), made)
     codes = _shared(deep, [shallow, *(source for pair in methods.values() for source in pair)], wanted)
+    if shallow is not None:
+        tuned = {made.code[name] for name in tune if name in made.code}
+        codes = sorted({*codes, *(tuned & set(deep.codes) & set(shallow.codes))})
     if peaks is not None:
         found = peaks_of_bed(peaks, made)
     elif peak_cutoff is not None:

@@ -8,8 +8,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from gpuatac import check
 from gpuatac.backend import resolve
+from gpuatac.errors import InputError
 from gpuatac.io.atomic import replacing
 from gpuatac.workflow.training_inputs import Asked, material_of
 
@@ -180,7 +183,10 @@ def _job(
     names, reader = _extra(extra, material)
     if names:
         options.setdefault("in_channels", 1 + len(names))
-    suggested = {"target_depth": material.target_depth, "half_width": asked.half_width}
+    target = material.target_depth
+    if target is not None and material.samples:
+        target *= float(np.median([sample.clean.denser for sample in material.samples]))
+    suggested = {"target_depth": target, "half_width": asked.half_width}
     start = _start(init, kind, options)
     net = new_model(MODELS[kind], options=options, suggested=suggested, init=start, seed=asked.seed, device=device)
     examples, held = _examples(net, recipe, material, asked, device, reader, most)
@@ -229,8 +235,11 @@ def _start(init: str | Path | None, kind: str, options: Mapping[str, Any]) -> st
 def _extra(paths: Sequence[str | Path], material: Material) -> tuple[list[str], Any]:
     from gpuatac.nn.extra_tracks import extra_tracks
 
-    if not paths or material.genome is None:
+    if not paths:
         return [], None
+    if material.genome is None:
+        msg = "extra tracks are given, and the HDF5 files do not say where their examples lie; give their intervals too (--intervals)."
+        raise InputError(msg)
     return extra_tracks(paths, material.genome)
 
 

@@ -440,4 +440,5 @@ def _thinned(asked: Asked, recipe: Recipe, clean: Track) -> Any:
     from gpuatac.nn.noisy_inputs import Thinned
 
     depths = tuple(map(float, asked.thin)) or recipe.depths
-    return Thinned(clean, depth=recipe.depth, depths=depths, paired=recipe.paired)
+    low, high = (depth / clean.denser for depth in recipe.depth)
+    return Thinned(clean, depth=(low, high), depths=depths, paired=recipe.paired)

@@ -118,7 +118,7 @@ def test_one_deep_track_is_thinned_on_the_fly(tracks, tmp_path, cli, model):
     net, card = load_model(tmp_path / "model.pt")
     assert net.kind == model
     if model == "multiscale":
-        assert net.options["target_depth"] == pytest.approx(card.target_depth)
+        assert net.options["target_depth"] > 1000 * card.target_depth  # as dense on a human genome
         assert card.input_depth is None
 
 

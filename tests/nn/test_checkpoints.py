@@ -11,8 +11,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="the denoiser needs PyTorch (extra nn)")
 
 from gpuatac.errors import FileFormatError, InputError, MissingFileError, OutputExistsError  # noqa: E402
-from gpuatac.nn.checkpoints import load_model, make_model, save_model  # noqa: E402
+from gpuatac.nn.checkpoints import load_model, make_model, pretrained, save_model  # noqa: E402
 from gpuatac.nn.contract import ModelCard  # noqa: E402
+from gpuatac.nn.state import save_state  # noqa: E402
 
 SMALL = {"num_blocks": 2, "num_blocks_class": 1, "kernel_size": 7, "kernel_size_class": 4, "out_channels": 5}
 MODELS = {
@@ -231,3 +232,19 @@ def test_a_file_is_replaced_only_when_told_and_nothing_half_written_stays(tmp_pa
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     assert load_model(path)[0].halo == 3
+
+
+def test_a_training_state_or_a_folder_is_no_model(tmp_path):
+    save_state(tmp_path / "last.pt", {"options": {}, "weights": torch.zeros(2)})
+    with pytest.raises(FileFormatError, match=r"model\.pt"):
+        load_model(tmp_path / "last.pt")
+    with pytest.raises(FileFormatError, match="a folder"):
+        load_model(tmp_path)
+
+
+def test_the_shipped_model_says_what_it_was_trained_on():
+    model, card = pretrained()
+    assert (model.kind, card.trained_on) == ("multiscale", "simulated libraries")
+    assert "BSD-3-Clause" in card.license
+    assert card.input_depth is None
+    assert model.by_length

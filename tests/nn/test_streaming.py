@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the denoiser needs PyTorch (extra nn)")
 
 from gpuatac.backend import get  # noqa: E402
+from gpuatac.core.track_source import HUMAN  # noqa: E402
 from gpuatac.errors import InputError  # noqa: E402
 from gpuatac.genome import Genome  # noqa: E402
 from gpuatac.nn import streaming  # noqa: E402
@@ -423,3 +424,18 @@ def test_what_is_skipped_is_as_if_computed_where_lengths_are_known():
         joined(denoise_chromosome(model, source, 0, skip_empty=skip), 0, SIZES["chr1"]) for skip in (True, False)
     )
     assert_near(skipped, computed, 1e-6)
+
+
+def test_a_model_of_any_depth_is_told_how_dense_reads_lie():
+    """The same cuts on a small genome, as a whole library and as a part of a human one of the same density."""
+    torch.manual_seed(0)
+    model = MultiscaleDenoiser(filters=(6, 8), kernel_sizes=(5, 3)).eval()
+    cuts = {0: np.random.default_rng(0).poisson(0.02, (1, SIZES["chr1"]))}
+    reads = float(cuts[0].sum())
+    signals = []
+    for depth in (reads, reads * HUMAN / sum(SIZES.values())):
+        source = ArrayTracks(get("cpu"), cuts)
+        source.depth, source.cuts_held = np.array([depth]), np.array([reads])
+        signals.append(torch.cat([stretch.signal for stretch in denoise_chromosome(model, source, 0)], 1))
+    assert signals[0].max() > 0
+    torch.testing.assert_close(*signals)

@@ -324,7 +324,7 @@ def test_the_published_recipe_is_that_of_the_paper():
     assert (recipe.lr, recipe.batch_size, recipe.interval, recipe.pad, recipe.epochs) == (2e-4, 64, 50_000, 5_000, 25)
     assert (recipe.optimiser, recipe.schedule, recipe.best, recipe.ema) == ("adam", "constant", "auroc", 0)
     assert recipe.weights == (0.0005, 1.0, 1.0, 0.0)
-    assert [preset(name).as_dict()["batch_size"] for name in PRESETS] == [64, 16, 8]
+    assert [preset(name).as_dict()["batch_size"] for name in PRESETS] == [64, 8, 8]
 
 
 @pytest.mark.parametrize(
