@@ -1,6 +1,6 @@
 """How well the model of any depth denoises real data that it has not seen, beside every smoothing.
 
-    denoiser_accuracy.py --data FOLDER [--work .bench/denoiser] [--seeds 1] [--held chr2] [--results benchmarks/results]
+    denoiser_accuracy.py --data FOLDER [--work .bench/denoiser] [--seeds 1] [--model FILE] [--held chr2] [--results benchmarks/results]
 
 FOLDER is data/denoise/hsc_5m_to_80m_hg19: 10 Mb of chr1 and chr2 of haematopoietic stem cells at 5 and 80 M reads. A model is
 trained by the command line's defaults on chr1, its best epoch chosen on held-out blocks of it; smoothings are tuned on chr1; chr2 is
@@ -97,6 +97,21 @@ def judged(known: dict, work: Path, model: Path, noisy: Path, depth: float, held
     return result.comparison, seconds
 
 
+def trained(args, work: Path, seed: int) -> list[str]:
+    """Train as ``gpuatac train-denoiser`` does by default; a heading that says how it went."""
+    more = {} if args.init is None else {"init": args.init}
+    done = train_denoiser(
+        work / "model", genome="hg19", noisy=[args.data / NAME], noisy_depth=[NOISY], clean_depth=[CLEAN],
+        val_fraction=0.2, seed=seed, device="cpu", force=True, **files_of(args.data, ["chr1"]), **more,
+    )  # fmt: skip
+    best = pd.DataFrame(done.history).iloc[done.best_epoch - 1]
+    title = (
+        f"## Seed {seed}: trained in {done.seconds:.0f} s, best epoch {done.best_epoch} (held-out blocks of chr1: Pearson "
+        f"{best['pearson']:.4f}, AUPRC {best['auprc']:.4f})"
+    )
+    return [title, ""]
+
+
 def lines_of(title: str, comparison, seconds: float) -> list[str]:
     return [f"### {title} (denoised in {seconds:.0f} s)", "", "```", comparison.text(), "```", ""]
 
@@ -108,6 +123,7 @@ def main() -> None:
     parser.add_argument("--held", default="chr2")
     parser.add_argument("--seeds", type=int, default=1, help="models trained, each with a seed of its own")
     parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--model", type=Path, help="judge this model, trained before, instead of training one")
     parser.add_argument("--init", help="as of gpuatac train-denoiser")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
@@ -115,19 +131,13 @@ def main() -> None:
     deep = opened(args.data)
     known = truth(deep, args.work)
     lines = [f"# denoiser_accuracy: trained on chr1, judged on {args.held}", ""]
-    for seed in range(args.seeds):
+    for seed in range(1 if args.model else args.seeds):
         work = args.work / f"seed{seed}"
-        more = {} if args.init is None else {"init": args.init}
-        done = train_denoiser(
-            work / "model", genome="hg19", noisy=[args.data / NAME], noisy_depth=[NOISY], clean_depth=[CLEAN],
-            val_fraction=0.2, seed=seed, device="cpu", force=True, **files_of(args.data, ["chr1"]), **more,
-        )  # fmt: skip
-        best = pd.DataFrame(done.history).iloc[done.best_epoch - 1]
-        lines += [
-            f"## Seed {seed}: trained in {done.seconds:.0f} s, best epoch {done.best_epoch} (held-out blocks of chr1: Pearson "
-            f"{best['pearson']:.4f}, AUPRC {best['auprc']:.4f})",
-            "",
-        ]
+        if args.model:
+            lines += [f"## {args.model.parent.name}/{args.model.name}", ""]
+        else:
+            lines += trained(args, work, seed)
+        model = args.model or work / "model" / "model.pt"
         cases = [("measured", args.data / NAME, NOISY)]
         for paired in (False, True):
             for depth in (0.2e6, 1e6, 5e6):
@@ -135,7 +145,6 @@ def main() -> None:
                 write_track(deep.thin(depth / CLEAN, 7, paired=paired), track)
                 cases.append(("paired" if paired else "thinned", track, depth))
         for what, track, depth in cases:
-            model = work / "model" / "model.pt"
             comparison, seconds = judged(known, work, model, track, depth, args.held, args.draws)
             found = lines_of(f"{depth / 1e6:g} M reads, {what}", comparison, seconds)
             print(*found, sep="\n", flush=True)

@@ -40,13 +40,20 @@ __all__ = [
     "set_memory",
     "set_threads",
     "simulate_fragments",
+    "simulate_library",
     "tl",
     "to_device",
     "to_host",
 ]
 
 _MODULES = ("ex", "io", "metrics", "pl", "pp", "tl")
-_FUNCTIONS = {"to_device": "device", "to_host": "device", "simulate_fragments": "simulate", "run": "workflow"}
+_FUNCTIONS = {
+    "to_device": "device",
+    "to_host": "device",
+    "simulate_fragments": "simulate",
+    "simulate_library": "simulate",
+    "run": "workflow",
+}
 
 
 def __getattr__(name: str) -> Any:
