@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 TRACKS = ("signal", "probability")
 ENDS = {"bigwig": ".bw", "bedgraph": ".bedgraph"}
 BED_HEADER = "#chrom\tstart\tend\tlength\tmean\tmax\trelative_summit\tsummit\n"
-PROBABILITY_DECIMALS = 3
+PROBABILITY_DECIMALS = 4
 Model = Any  # a path, a (module, ModelCard), or None
 
 
@@ -136,7 +136,7 @@ def denoise(
         "bigwig" or "bedgraph" of "signal" and "probability", or of one of them.
     decimals, resolution
         Of the signal's file: digits behind the point, 0 to 4; bp that are averaged to one value, 1 to 10,000. Probabilities
-        have three digits.
+        have four digits.
     signal_depth
         Reads of a library to scale the signal to, if not that of the model.
     extra
