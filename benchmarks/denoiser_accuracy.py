@@ -85,8 +85,9 @@ def judged(known: dict, work: Path, model: Path, noisy: Path, depth: float, held
     out = work / noisy.stem
     began = time.perf_counter()
     denoise(
-        [noisy], out, model=model, genome="hg19", depth=depth, regions=[f"{held}:1-9984000"], device="cpu", force=True
-    )
+        [noisy], out, model=model, genome="hg19", depth=depth, regions=[f"{held}:1-9984000"], device="cpu", force=True,
+        probability_decimals=4,
+    )  # fmt: skip
     seconds = time.perf_counter() - began
     files = {kind: next(out.glob(f"*.{kind}.bw")) for kind in ("signal", "probability")}
     result = evaluate_denoiser(

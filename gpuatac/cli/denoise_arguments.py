@@ -63,6 +63,11 @@ OUTPUTS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"type": int, "metavar": "N"},
         "digits of the signal behind the point, 0 to 4 (default: 1)",
     ),
+    "probability_decimals": (
+        "--probability-decimals",
+        {"type": int, "metavar": "N"},
+        "digits of the probability behind the point, 0 to 4; each makes its file some four times as large (default: 3)",
+    ),
     "resolution": (
         "--resolution",
         {"type": int, "metavar": "BP"},

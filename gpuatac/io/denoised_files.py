@@ -29,7 +29,7 @@ What = Literal["signal", "probability"]
 Form = Literal["bigwig", "bedgraph"]
 FORMS: tuple[Form, ...] = ("bigwig", "bedgraph")
 #: Decimals that values are rounded to unless said otherwise.
-DECIMALS: dict[What, int] = {"signal": 1, "probability": 4}
+DECIMALS: dict[What, int] = {"signal": 1, "probability": 3}
 MOST_DECIMALS = 4
 WAITING = 4  # pieces of each group that may wait to be packed
 FIRST_ZOOM = 640  # bp
@@ -61,7 +61,7 @@ class DenoisedWriter:
     form
         "bigwig" (float32) or "bedgraph".
     decimals
-        Decimals kept, 0 to 4; None for 1 of a signal and 4 of a probability. Fewer make smaller files, sooner.
+        Decimals kept, 0 to 4; None for 1 of a signal and 3 of a probability. Fewer make smaller files, sooner.
     resolution
         bp of the bins whose means are written; 1 for every base. The last bin ends with the chromosome.
     compression

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 TRACKS = ("signal", "probability")
 ENDS = {"bigwig": ".bw", "bedgraph": ".bedgraph"}
 BED_HEADER = "#chrom\tstart\tend\tlength\tmean\tmax\trelative_summit\tsummit\n"
-PROBABILITY_DECIMALS = 4
+PROBABILITY_DECIMALS = 3
 Model = Any  # a path, a (module, ModelCard), or None
 
 
@@ -47,6 +47,7 @@ class Outputs(NamedTuple):
     form: Literal["bigwig", "bedgraph"] = "bigwig"
     tracks: tuple[Any, ...] = TRACKS
     decimals: int = 1
+    probability_decimals: int = PROBABILITY_DECIMALS
     resolution: int = 1
 
     def paths(self, groups: Sequence[str]) -> dict[str, dict[str, Path]]:
@@ -90,6 +91,7 @@ def denoise(
     output_format: Literal["bigwig", "bedgraph"] = "bigwig",
     tracks: Sequence[str] = TRACKS,
     decimals: int = 1,
+    probability_decimals: int = PROBABILITY_DECIMALS,
     resolution: int = 1,
     signal_depth: float | None = None,
     extra: Any = None,
@@ -134,9 +136,9 @@ def denoise(
         Where files go, and how their names start. None: no files.
     output_format, tracks
         "bigwig" or "bedgraph" of "signal" and "probability", or of one of them.
-    decimals, resolution
-        Of the signal's file: digits behind the point, 0 to 4; bp that are averaged to one value, 1 to 10,000. Probabilities
-        have four digits.
+    decimals, probability_decimals, resolution
+        Of the files: digits of the signal and of the probability behind the point, 0 to 4; bp that are averaged to one value,
+        1 to 10,000. Each digit of a probability makes its file about four times as large.
     signal_depth
         Reads of a library to scale the signal to, if not that of the model.
     extra
@@ -172,7 +174,13 @@ def denoise(
     out = None
     if out_dir is not None:
         out = checked_outputs(
-            out_dir, prefix=prefix, form=output_format, tracks=tracks, decimals=decimals, resolution=resolution
+            out_dir,
+            prefix=prefix,
+            form=output_format,
+            tracks=tracks,
+            decimals=decimals,
+            probability_decimals=probability_decimals,
+            resolution=resolution,
         )
     genome = genome_of(adata)
     wanted = region_set(regions, genome)
@@ -267,7 +275,7 @@ def denoise_source(
         if out is not None:
             beds = outputs.partials(stack, list(files["peaks"].values()))
             for what in out.tracks:
-                decimals = out.decimals if what == "signal" else PROBABILITY_DECIMALS
+                decimals = out.decimals if what == "signal" else out.probability_decimals
                 writer = DenoisedWriter(
                     files[what],
                     source.genome,
@@ -403,7 +411,8 @@ def checked_outputs(out_dir: str | Path, **options: Any) -> Outputs:
     kinds = (options["tracks"],) if isinstance(options["tracks"], str) else tuple(options["tracks"])
     for what in kinds:
         check.one_of("tracks", what, TRACKS)
-    options["decimals"] = check.integer("decimals", options["decimals"], 0, 4)
+    for name in ("decimals", "probability_decimals"):
+        options[name] = check.integer(name, options[name], 0, 4)
     options["resolution"] = check.integer("resolution", options["resolution"], 1, 10_000)
     if Path(out_dir).exists() and not Path(out_dir).is_dir():
         msg = f"out_dir {out_dir} is a file; allowed: a folder, made when it is not there; choose another name."

@@ -15,6 +15,7 @@ from gpuatac.io.file_tracks import FileTracks
 from gpuatac.io.genome_files import read_genome
 from gpuatac.memory import set_memory
 from gpuatac.tl._denoise import (
+    PROBABILITY_DECIMALS,
     TRACKS,
     checked_outputs,
     denoise_source,
@@ -73,6 +74,7 @@ def denoise(
     output_format: Literal["bigwig", "bedgraph"] = "bigwig",
     tracks: Sequence[str] = TRACKS,
     decimals: int = 1,
+    probability_decimals: int = PROBABILITY_DECIMALS,
     resolution: int = 1,
     signal_depth: float | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
@@ -93,7 +95,8 @@ def denoise(
         single bases, each one group.
     out
         Output folder, made when it is not there.
-    model, selections, blacklist, cutoff, max_gap, min_length, prefix, output_format, tracks, decimals, resolution, signal_depth, \
+    model, selections, blacklist, cutoff, max_gap, min_length, prefix, output_format, tracks, decimals, \
+    probability_decimals, resolution, signal_depth, \
 dilation, precision, compiled
         As in ``tl.denoise``.
     groupby, groups, genome, contigs, names, bulk, bam_options, device, memory, force
@@ -125,7 +128,13 @@ dilation, precision, compiled
     began = time.perf_counter()
     rule = peak_rule(cutoff, max_gap, min_length)
     asked = checked_outputs(
-        out, prefix=prefix, form=output_format, tracks=tracks, decimals=decimals, resolution=resolution
+        out,
+        prefix=prefix,
+        form=output_format,
+        tracks=tracks,
+        decimals=decimals,
+        probability_decimals=probability_decimals,
+        resolution=resolution,
     )
     if memory is not None:
         set_memory(memory)

@@ -173,6 +173,7 @@ def test_a_published_checkpoint_needs_its_dilation_and_may_be_of_footprints(type
         (["{h5ad}", "--regions", "chr1:90000000-90000010"], "begin behind the end of their chromosome"),
         (["{h5ad}", "--depth", "5"], r"depth is given for fragments"),
         (["{h5ad}", "--decimals", "9"], r"decimals must be in \[0, 4\], got 9"),
+        (["{h5ad}", "--probability-decimals", "5"], r"probability_decimals must be in \[0, 4\], got 5"),
         (["{h5ad}", "--dilation", "8"], "leave dilation"),
         (["{h5ad}", "--footprint"], "within 5 bp of a base, and the model was trained on 100 bp; leave it out"),
         (["{h5ad}", "--extra", "{bed}"], "the model reads none"),

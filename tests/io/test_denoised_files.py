@@ -86,8 +86,8 @@ def test_files_hold_the_rounded_values_and_no_zeros(tmp_path, form, decimals):
         assert not [1 for a, b in itertools.pairwise(rows) if a[0] == b[0] and a[2] == b[1] and a[3] == b[3]]
 
 
-@pytest.mark.parametrize(("what", "text"), [("signal", "0.1"), ("probability", "0.1234")])
-def test_defaults_keep_one_decimal_of_a_signal_and_four_of_a_probability(tmp_path, what, text):
+@pytest.mark.parametrize(("what", "text"), [("signal", "0.1"), ("probability", "0.123")])
+def test_defaults_keep_one_decimal_of_a_signal_and_three_of_a_probability(tmp_path, what, text):
     tracks = [{"chrX": np.full(10, 0.1234, np.float32)}]
     (path,) = write(tmp_path, "bedgraph", tracks, what=what)
     assert path.read_text() == f"chrX\t0\t10\t{text}\n"
