@@ -96,8 +96,7 @@ def denoise(
     out
         Output folder, made when it is not there.
     model, selections, blacklist, cutoff, max_gap, min_length, prefix, output_format, tracks, decimals, \
-    probability_decimals, resolution, signal_depth, \
-dilation, precision, compiled
+probability_decimals, resolution, signal_depth, dilation, precision, compiled
         As in ``tl.denoise``.
     groupby, groups, genome, contigs, names, bulk, bam_options, device, memory, force
         As in ``workflow.peaks``. ``names`` also names the groups of tracks.
