@@ -24,8 +24,8 @@ class DenoisingResNet(CoverageModel):
     biases read that signal and give the log odds of lying in a peak. Layers are initialised as PyTorch does.
 
     ``predict`` and ``loss`` run the network on interleaved tracks (``nn.interleaved``), equal to ``forward`` but for
-    rounding and three to five times faster on a CPU; only training with batch normalisation runs ``forward``. Under ``torch.autocast`` they
-    compute in its dtype.
+    rounding and three to five times faster on a CPU; only training with batch normalisation runs ``forward``. Under
+    ``torch.autocast`` they compute in its dtype.
 
     Parameters
     ----------
