@@ -1,6 +1,6 @@
 """Train the weights that ship with the package, on simulated libraries alone.
 
-    pretrain_denoiser.py [--work .bench/pretrain] [--out gpuatac/data/denoiser.pt] [--epochs 16] [--threads 2]
+    pretrain_denoiser.py [--work .bench/pretrain] [--out gpuatac/data/denoiser.pt] [--epochs 8] [--threads 2]
 
 A library of ``simulate_library`` (24 chromosomes of 10 Mb, peaks of every shape) is thinned to 0.1 to 20 M reads on the fly; two
 chromosomes choose the best epoch. The same call is ``gpuatac train-denoiser`` with the options below.
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path(".bench/pretrain"))
     parser.add_argument("--out", type=Path, default=Path("gpuatac/data/denoiser.pt"))
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
