@@ -124,11 +124,7 @@ def ready_model(model: str | Path | tuple[Any, ModelCard] | None, bk: Backend, *
     ``how``: what ``nn.checkpoints.load_model`` takes, such as the dilation of a published checkpoint.
     """
     if model is None:
-        pretrained = getattr(checkpoints, "pretrained", None)
-        if pretrained is None:
-            msg = "no model is given and none ships; train one (gpuatac train-denoiser) and pass its file (model, --model)."
-            raise InputError(msg)
-        network, card = pretrained()
+        network, card = checkpoints.pretrained()
     elif isinstance(model, tuple):
         network, card = model
     else:
