@@ -97,7 +97,7 @@ def run_gpuatac(data: Path, one: LabelledSet, out: Path) -> None:
     """The steps of ``gpuatac run`` with its table of defaults, without cell filters."""
     import gpuatac as ga
     from gpuatac.options import RunOptions
-    from gpuatac.workflow.steps import STEPS
+    from gpuatac.workflow.main_job.steps import STEPS
 
     options = RunOptions()
     if one.labels:

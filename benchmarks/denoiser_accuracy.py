@@ -25,12 +25,12 @@ import vs_snapatac2 as bench
 
 from gpuatac.backend import get
 from gpuatac.genome import Genome
-from gpuatac.io.atacworks_h5 import AtacworksH5, H5Tracks, Intervals
-from gpuatac.io.denoised_files import DenoisedWriter
-from gpuatac.io.file_tracks import FileTracks
-from gpuatac.workflow.denoise_files import denoise
-from gpuatac.workflow.evaluate_denoiser import evaluate_denoiser
-from gpuatac.workflow.train_denoiser import train_denoiser
+from gpuatac.io.tracks.atacworks_h5 import AtacworksH5, H5Tracks, Intervals
+from gpuatac.io.tracks.denoised_files import DenoisedWriter
+from gpuatac.io.tracks.file_tracks import FileTracks
+from gpuatac.workflow.denoiser.denoise import denoise
+from gpuatac.workflow.denoiser.evaluate import evaluate_denoiser
+from gpuatac.workflow.denoiser.train import train_denoiser
 
 NAME = "HSC.5M.chr123.10mb.coverage.bw"
 BED = "model_latest.24000.{}_intervals.bed"

@@ -29,11 +29,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import vs_snapatac2 as bench
 
-from gpuatac.nn.capture import captured
 from gpuatac.nn.checkpoints import make_model
 from gpuatac.nn.contract import Batch, LossWeights
-from gpuatac.nn.interleaved import Interleaved, Stacks
-from gpuatac.nn.layers import CoverageModel
+from gpuatac.nn.cuda_graphs import captured
+from gpuatac.nn.denoising.networks.interleaved import Interleaved, Stacks
+from gpuatac.nn.denoising.networks.layers import CoverageModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

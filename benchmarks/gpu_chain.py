@@ -50,7 +50,7 @@ class Steps:
 
 def inflated(path: Path) -> list[np.ndarray]:
     """The text of the file in blocks of whole lines, on the host."""
-    from gpuatac.io.compression import line_blocks
+    from gpuatac.io.files.compression import line_blocks
     from gpuatac.threads import get_threads
 
     with ThreadPoolExecutor(get_threads()) as pool:
@@ -60,8 +60,8 @@ def inflated(path: Path) -> list[np.ndarray]:
 def read(steps: Steps, bk, genome, blocks: list[np.ndarray]):
     """Fragments of the blocks, as ``read_fragments`` makes them, step by step."""
     from gpuatac.fragments import DROP_REASONS, ReadSummary
-    from gpuatac.io.collect import Collector
-    from gpuatac.io.fragments_text import Wanted
+    from gpuatac.io.fragments.collect import Collector
+    from gpuatac.io.fragments.text import Wanted
 
     names = [name.encode() for name in genome.code]
     codes = np.fromiter(genome.code.values(), np.int32)
@@ -84,7 +84,7 @@ def chain(bk, genome, genes, blocks: list[np.ndarray]) -> tuple[dict[str, float]
     import pandas as pd
 
     import gpuatac as ga
-    from gpuatac.io import attach
+    from gpuatac.io.fragments import attach
 
     steps = Steps(bk)
     fragments = read(steps, bk, genome, blocks)
@@ -157,8 +157,9 @@ def peaks_of_groups(bk, n_cuts: int, genome, repeats: int) -> tuple[dict[str, fl
 
     Three tenths of the fragments lie around 60,000 places, a different third of them open in each group; the rest anywhere.
     """
-    from gpuatac.core.peaks import PeakModel, call_peaks
-    from gpuatac.core.pseudobulk import totals_of
+    from gpuatac.core.peaks.calling import call_peaks
+    from gpuatac.core.peaks.scores import PeakModel
+    from gpuatac.core.tracks.pseudobulk import totals_of
 
     rng = np.random.default_rng(1)
     sizes = genome.sizes[genome.sizes > 20_000]

@@ -165,9 +165,9 @@ def run_peaks(xp, n: int, start, end, row, recorder: Recorder) -> int:
 
     The cutoff stands three standard deviations above the mean pileup, so that a few per cent of the bases are above it.
     """
-    from gpuatac.backend.gpu.peaks import Peaks
-    from gpuatac.backend.gpu.pileup import Pileup
-    from gpuatac.backend.pileup_protocol import Cutoffs, Geometry
+    from gpuatac.backend.gpu.peaks.calling import Peaks
+    from gpuatac.backend.gpu.tracks.pileup import Pileup
+    from gpuatac.backend.protocol import Cutoffs, Geometry
 
     group = (row % N_GROUPS).astype(np.int32)
     ends = Pileup(xp, recorder).group_ends(start, end, group, n_groups=N_GROUPS)
@@ -184,9 +184,9 @@ def run_peaks(xp, n: int, start, end, row, recorder: Recorder) -> int:
 def run_every_kernel(xp, sparse, n: int, recorder: Recorder) -> dict[str, int]:
     """Call the wrappers once on data of a usual shape; the number of keys that some kernels write."""
     from gpuatac.backend.gpu.arrays import Arrays
-    from gpuatac.backend.gpu.counting import Counting
-    from gpuatac.backend.gpu.graph import Graph
-    from gpuatac.backend.gpu.parsing import Parsing
+    from gpuatac.backend.gpu.counting.counts import Counting
+    from gpuatac.backend.gpu.embedding.graph import Graph
+    from gpuatac.backend.gpu.reading.parsing import Parsing
 
     start, end, row = fragments(xp, n)
     text = xp.asarray(fragment_text(n // 10))

@@ -27,7 +27,7 @@ def make(folder: Path, n_cells: int, per_cell: int, seed: int = 0) -> None:
     """The data set ``many.fragments``, as gpuatac stores it."""
     from gpuatac.fragments import CellTotals, Columns, ReadSummary
     from gpuatac.io import read_genome
-    from gpuatac.io.store import StoreWriter
+    from gpuatac.io.fragments.store import StoreWriter
 
     rng = np.random.default_rng(seed)
     genome = read_genome("hg38")

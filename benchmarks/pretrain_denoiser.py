@@ -15,7 +15,7 @@ import gpuatac as ga
 from gpuatac.nn.checkpoints import load_model, save_model
 from gpuatac.simulate import simulate_library
 from gpuatac.threads import set_threads
-from gpuatac.workflow.train_denoiser import train_denoiser
+from gpuatac.workflow.denoiser.train import train_denoiser
 
 CHROMOSOMES, HELD = 24, 2
 

@@ -164,7 +164,7 @@ def run_gpuatac(files: dict) -> None:
 
 def write_parquet(a, path: Path) -> Path:
     import gpuatac as ga
-    from gpuatac.io.attach import attached
+    from gpuatac.io.fragments.attach import attached
 
     return ga.io.write_fragments(attached(a)[0].fragments, path, force=True)
 

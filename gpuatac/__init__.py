@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gpuatac._version import __version__
 from gpuatac.fragments import Fragments, ReadSummary
 from gpuatac.genome import Genome
 from gpuatac.memory import get_memory, set_memory
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gpuatac.simulate import simulate_fragments
     from gpuatac.workflow import run
 
-__version__ = "0.1.0"
+
 
 __all__ = [
     "Fragments",

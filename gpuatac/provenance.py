@@ -54,7 +54,7 @@ def _is_anndata(value: object) -> bool:
 
 def append(adata: AnnData, verb: str, parameters: dict[str, Any], seconds: float) -> None:
     """Add one record to ``adata.uns``."""
-    from gpuatac import __version__
+    from gpuatac._version import __version__
 
     record = {
         "verb": verb,
@@ -96,7 +96,7 @@ def device_of(adata: AnnData) -> str:
         return "gpu" if any(map(is_device_array, arrays)) else "cpu"
     if slots.FRAGMENTS in adata.uns:
         held = [json.loads(str(r))["device"] for r in np.atleast_1d(adata.uns[slots.FRAGMENTS]["samples"])]
-        return "gpu" if "gpu" in held and gpu_problem() is None else "cpu"  # read where there is no GPU: see io.attach
+        return "gpu" if "gpu" in held and gpu_problem() is None else "cpu"  # read where there is no GPU: see io.fragments.attach
     return "cpu"
 
 

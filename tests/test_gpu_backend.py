@@ -11,7 +11,7 @@ from kernels.cases import CASES, run
 from kernels.test_linalg_and_graph import neighbours_by_definition, symmetric
 
 from gpuatac.backend import get, gpu_problem
-from gpuatac.backend.pileup_protocol import Cutoffs, Geometry
+from gpuatac.backend.protocol import Cutoffs, Geometry
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # warnings of RAPIDS are not ours
 VERBS = sorted({case.verb for case in CASES})

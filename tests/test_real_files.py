@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 import gpuatac as ga
 from gpuatac.errors import InputError
-from gpuatac.io import attach
+from gpuatac.io.fragments import attach
 
 pytestmark = pytest.mark.data
 

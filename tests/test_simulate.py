@@ -10,7 +10,7 @@ import pytest
 
 from gpuatac import Genome
 from gpuatac.errors import InputError, OutputExistsError
-from gpuatac.io.bgzf_write import BgzfWriter
+from gpuatac.io.files.bgzf import BgzfWriter
 from gpuatac.simulate import simulate_fragments
 
 SIZES = {"chr1": 40_000_000, "chr10": 5_000_000, "chr2": 20_000_000, "chrM": 16_569, "tiny": 4_000}
@@ -191,7 +191,7 @@ def test_failure_half_way_leaves_no_file(tmp_path, monkeypatch):
         msg = "no space left"
         raise OSError(msg)
 
-    monkeypatch.setattr("gpuatac.simulate._write_peaks", fail)
+    monkeypatch.setattr("gpuatac.simulate.samples.write_peaks", fail)
     with pytest.raises(OSError, match="no space left"):
         simulate_fragments(tmp_path / "x", n_cells=3, fragments_per_cell=10, genome=TOY)
     assert list(tmp_path.iterdir()) == []

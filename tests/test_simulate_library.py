@@ -7,9 +7,9 @@ import gzip
 import numpy as np
 import pytest
 
-from gpuatac._library_simulation import BIN, expected_cuts, fragments
 from gpuatac.errors import InputError, OutputExistsError
 from gpuatac.simulate import simulate_library
+from gpuatac.simulate.library_model import BIN, expected_cuts, fragments
 
 
 def test_files_are_fragments_of_one_library(tmp_path):

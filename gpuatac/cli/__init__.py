@@ -52,7 +52,8 @@ def _prepare(args: argparse.Namespace) -> None:
     """Logging, threads and progress bars as the options say."""
     from pathlib import Path
 
-    from gpuatac import quiet, set_threads
+    from gpuatac.progress import quiet
+    from gpuatac.threads import set_threads
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)

@@ -65,7 +65,7 @@ def simulate(args: argparse.Namespace) -> int:
 
 def fragments(args: argparse.Namespace) -> int:
     """``gpuatac fragments``."""
-    from gpuatac.io.bam import make_fragment_file
+    from gpuatac.io.fragments.bam import make_fragment_file
 
     no_tag = args.bulk or args.barcode_regex is not None
     summary = make_fragment_file(

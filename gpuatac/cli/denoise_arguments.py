@@ -8,7 +8,7 @@ from typing import Any
 from gpuatac.cli import denoise_commands
 from gpuatac.cli.group_arguments import _inputs
 
-#: Option of ``workflow.denoise_files.denoise``: flag, what argparse gets, help. Those not given have its defaults.
+#: Option of ``workflow.denoiser.denoise.denoise``: flag, what argparse gets, help. Those not given have its defaults.
 DENOISE: dict[str, tuple[str, dict[str, Any], str]] = {
     "model": ("--model", {"metavar": "FILE"}, "checkpoint, of gpuatac train-denoiser or as AtacWorks published them"),
     "dilation": (

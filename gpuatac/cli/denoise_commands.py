@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def denoise(args: argparse.Namespace) -> int:
     """``gpuatac denoise``."""
     from gpuatac.cli.denoise_arguments import SECTIONS
-    from gpuatac.workflow.denoise_files import denoise as job
+    from gpuatac.workflow.denoiser.denoise import denoise as job
 
     options = {name: getattr(args, name) for _, section in SECTIONS for name in section if hasattr(args, name)}
     if "dilation" in options:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def evaluate_denoiser(args: argparse.Namespace) -> int:
     """``gpuatac evaluate-denoiser``."""
     from gpuatac.cli.evaluate_arguments import GROUPS
-    from gpuatac.workflow.evaluate_denoiser import evaluate_denoiser as job
+    from gpuatac.workflow.denoiser.evaluate import evaluate_denoiser as job
 
     options = {name: getattr(args, name) for group in GROUPS.values() for name in group if hasattr(args, name)}
     found = job(

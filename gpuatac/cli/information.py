@@ -7,7 +7,8 @@ import platform
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from gpuatac import __version__, check, slots
+from gpuatac import check, slots
+from gpuatac._version import __version__
 from gpuatac.backend import get, gpu_problem
 from gpuatac.errors import FileFormatError
 from gpuatac.memory import get_memory

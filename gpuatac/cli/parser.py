@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from gpuatac import __version__
+from gpuatac._version import __version__
 from gpuatac.cli import commands, denoise_arguments, evaluate_arguments, group_arguments, train_arguments
 from gpuatac.cli.shared_arguments import add_log, add_machine
 from gpuatac.options import STEP_NAMES, RunOptions

@@ -8,7 +8,7 @@ from typing import Any
 from gpuatac.cli import train_commands
 from gpuatac.cli.shared_arguments import add_log, add_machine
 
-#: Option of ``workflow.training_inputs.Asked``: flag, what argparse gets, help.
+#: Option of ``workflow.denoiser.training_inputs.Asked``: flag, what argparse gets, help.
 DATA: dict[str, tuple[str, dict[str, Any], str]] = {
     "clean": (
         "--clean",

@@ -18,7 +18,7 @@ def train_denoiser(args: argparse.Namespace) -> int:
     """``gpuatac train-denoiser``."""
     from gpuatac.cli.train_arguments import DATA, MODEL, NOISE, RECIPE, SPLIT, WEIGHTS
     from gpuatac.memory import set_memory
-    from gpuatac.workflow.train_denoiser import train_denoiser as job
+    from gpuatac.workflow.denoiser.train import train_denoiser as job
 
     if args.memory is not None:
         set_memory(args.memory)

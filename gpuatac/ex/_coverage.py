@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gpuatac import check, slots
-from gpuatac.core import coverage
-from gpuatac.core.counts import LOADING_BYTES, merge_intervals
-from gpuatac.core.coverage import Denominator, Method, Normalization, Reads
-from gpuatac.core.pseudobulk import FragmentFilter
-from gpuatac.core.regions import coordinates
+from gpuatac.core.counting.counts import LOADING_BYTES, merge_intervals
+from gpuatac.core.counting.regions import coordinates
+from gpuatac.core.tracks import coverage
+from gpuatac.core.tracks.coverage import Denominator, Method, Normalization, Reads
+from gpuatac.core.tracks.pseudobulk import FragmentFilter
 from gpuatac.errors import InputError
 from gpuatac.ex import _outputs as outputs
-from gpuatac.io.attach import genome_of
-from gpuatac.io.bed import regions_frame
-from gpuatac.io.bigwig import BigWigWriter
-from gpuatac.io.pseudobulk import Pseudobulks
-from gpuatac.io.text_tracks import TextWriter, bedgraph_text
+from gpuatac.io.fragments.attach import genome_of
+from gpuatac.io.fragments.pseudobulk import Pseudobulks
+from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.tracks.bigwig import BigWigWriter
+from gpuatac.io.tracks.text_tracks import TextWriter, bedgraph_text
 from gpuatac.memory import get_memory
 from gpuatac.progress import bar
 from gpuatac.provenance import records

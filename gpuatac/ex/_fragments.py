@@ -13,9 +13,9 @@ from gpuatac.backend import get
 from gpuatac.errors import InputError, MissingSlotError
 from gpuatac.ex import _outputs as outputs
 from gpuatac.ex._coverage import length_filter
-from gpuatac.io.attach import attached, genome_of
-from gpuatac.io.store import backend_holding
-from gpuatac.io.text_tracks import TextWriter, fragment_text, texts_of
+from gpuatac.io.fragments.attach import attached, genome_of
+from gpuatac.io.fragments.store import backend_holding
+from gpuatac.io.tracks.text_tracks import TextWriter, fragment_text, texts_of
 from gpuatac.progress import bar
 from gpuatac.provenance import records
 from gpuatac.threads import COUNTING_THREAD, get_threads
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from gpuatac.core.pseudobulk import FragmentFilter
-    from gpuatac.io.attach import Attached
+    from gpuatac.core.tracks.pseudobulk import FragmentFilter
+    from gpuatac.io.fragments.attach import Attached
 
 
 @records("ex.export_fragments")

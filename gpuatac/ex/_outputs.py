@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpuatac import check
 from gpuatac.errors import InputError
-from gpuatac.io.atomic import replacing
-from gpuatac.io.text_tracks import LEVELS
+from gpuatac.io.files.atomic import replacing
+from gpuatac.io.tracks.text_tracks import LEVELS
 from gpuatac.threads import available
 
 if TYPE_CHECKING:

@@ -1,15 +1,15 @@
 """Files to Fragments, Genome and AnnData, and back."""
 
-from gpuatac.io.attach import forget, set_fragments_path
-from gpuatac.io.bam import read_bam_fragments
-from gpuatac.io.bed import read_bed
-from gpuatac.io.fragments_text import read_fragments
-from gpuatac.io.genes import read_transcripts
-from gpuatac.io.genome_files import read_genome
-from gpuatac.io.h5ad import read_h5ad, write_h5ad
-from gpuatac.io.matrices import read_10x_h5, read_10x_mtx
-from gpuatac.io.snapatac import read_snapatac2_fragments
-from gpuatac.io.store import open_fragments, to_frame, write_fragments
+from gpuatac.io.fragments.attach import forget, set_fragments_path
+from gpuatac.io.fragments.bam import read_bam_fragments
+from gpuatac.io.fragments.snapatac2 import read_snapatac2_fragments
+from gpuatac.io.fragments.store import open_fragments, to_frame, write_fragments
+from gpuatac.io.fragments.text import read_fragments
+from gpuatac.io.genome.bed import read_bed
+from gpuatac.io.genome.sizes import read_genome
+from gpuatac.io.genome.transcripts import read_transcripts
+from gpuatac.io.matrices.count_files import read_10x_h5, read_10x_mtx
+from gpuatac.io.matrices.h5ad import read_h5ad, write_h5ad
 
 __all__ = [
     "forget",

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gpuatac import check, provenance, slots
-from gpuatac.core import counts
-from gpuatac.core import qc as core_qc
-from gpuatac.core import quality as core
-from gpuatac.core.regions import coordinates
+from gpuatac.core.counting import cell_scores as core_qc
+from gpuatac.core.counting import counts
+from gpuatac.core.counting import quality as core
+from gpuatac.core.counting.regions import coordinates
 from gpuatac.genome import MITO_NAMES
-from gpuatac.io import ask
-from gpuatac.io.annotation import transcripts_of
-from gpuatac.io.attach import genome_of
-from gpuatac.io.bed import regions_frame
-from gpuatac.io.genes import tss_table
+from gpuatac.io.fragments import queries
+from gpuatac.io.fragments.attach import genome_of
+from gpuatac.io.genome.annotation import transcripts_of
+from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.genome.transcripts import tss_table
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _measure(adata: AnnData, *parts: _Part, as_insertion: bool = False) -> None:
         regions=tuple(r for p in parts for r in p.question.regions),
         as_insertion=as_insertion,
     )
-    found = core.add(ask.each_sample(adata, lambda bk, sample, n: core.quality(bk, sample, n, question)))
+    found = core.add(queries.each_sample(adata, lambda bk, sample, n: core.quality(bk, sample, n, question)))
     first = 0
     for part in parts:
         n = len(part.question.regions)

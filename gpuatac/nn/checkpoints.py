@@ -26,11 +26,11 @@ FORMAT = "gpuatac-denoiser"
 VERSION = 1
 #: Kinds of models, and where each is defined.
 KINDS = {
-    "denoising_resnet": ("gpuatac.nn.resnet", "DenoisingResNet"),
-    "unet": ("gpuatac.nn.unet", "UNet"),
-    "linear": ("gpuatac.nn.linear", "Linear"),
-    "logistic": ("gpuatac.nn.linear", "Logistic"),
-    "multiscale": ("gpuatac.nn.multiscale", "MultiscaleDenoiser"),
+    "denoising_resnet": ("gpuatac.nn.denoising.networks.resnet", "DenoisingResNet"),
+    "unet": ("gpuatac.nn.denoising.networks.unet", "UNet"),
+    "linear": ("gpuatac.nn.denoising.networks.linear", "Linear"),
+    "logistic": ("gpuatac.nn.denoising.networks.linear", "Logistic"),
+    "multiscale": ("gpuatac.nn.denoising.networks.multiscale", "MultiscaleDenoiser"),
 }
 ALLOWED = "a checkpoint of gpuatac, or a published one of AtacWorks (state_dict)"
 #: First bytes of files that are taken for checkpoints by mistake.

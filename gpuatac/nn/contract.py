@@ -1,11 +1,11 @@
-"""What every denoising model offers to inference, training and evaluation."""
+"""What every denoising model offers to inference, training and evaluation, and what examples offer to training."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
 
@@ -109,3 +109,33 @@ class ModelCard(NamedTuple):
     genome: str = ""
     extra_tracks: Sequence[str] = ()
     license: str = ""
+
+
+class Example(NamedTuple):
+    """What a step takes: input, cuts of each library, and what to predict."""
+
+    x: torch.Tensor  # float32 (n, channels, (halo + L + halo) / bin_size)
+    depth: torch.Tensor  # float32 (n,)
+    batch: Batch
+
+
+class Examples(Protocol):
+    """Examples of one part of the data. ``batch`` gives the same ones for the same arguments, in any order and process."""
+
+    def __len__(self) -> int:
+        """Examples of an epoch."""
+        ...
+
+    def batch(self, picks: Sequence[int], *, epoch: int, positions: Sequence[int]) -> Example:
+        """The examples of numbers ``picks`` in [0, len), made with randomness of (epoch, position)."""
+        ...
+
+
+class Validation(Protocol):
+    """Examples without randomness, by the name of their noisy input."""
+
+    names: Sequence[str]
+
+    def batches(self, name: str, batch_size: int, *, rank: int = 0, world: int = 1) -> Iterator[Example]:
+        """All of them in order; of several processes, each every ``world``-th batch."""
+        ...

@@ -11,7 +11,7 @@ import torch
 
 from gpuatac import check
 from gpuatac.errors import FileFormatError, InputError
-from gpuatac.io.atomic import replacing
+from gpuatac.io.files.atomic import replacing
 
 FORMAT = "gpuatac training state 1"
 

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 
 from gpuatac.errors import InputError
-from gpuatac.io.atomic import replacing
+from gpuatac.io.files.atomic import replacing
 from gpuatac.nn.distributed import Ranks
 from gpuatac.nn.recipes import LOWER_IS_BETTER, Recipe
 from gpuatac.nn.state import load_state, save_state, to_cpu
-from gpuatac.nn.validating import autocast, validate
+from gpuatac.nn.validation import autocast, validate
 from gpuatac.progress import bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gpuatac.nn.examples import Examples, Validation
+    from gpuatac.nn.contract import Examples, Validation
 
 logger = logging.getLogger(__name__)
 FALL_BACK = "pearson"  # where the best epoch cannot be told by ranking, since validation has one class

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuatac import check
-from gpuatac.core.locus import bin_edges, nice_bin
+from gpuatac.core.tracks.locus import bin_edges, nice_bin
 from gpuatac.errors import InputError
-from gpuatac.io.bed import regions_frame
-from gpuatac.io.gene_models import genes_in
-from gpuatac.io.genome_files import read_genome
-from gpuatac.io.signal_files import open_signal
+from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.genome.gene_models import genes_in
+from gpuatac.io.genome.sizes import read_genome
+from gpuatac.io.tracks.signal_files import open_signal
 from gpuatac.pl import _style, _track_data
 from gpuatac.pl._track_draw import Scene, draw
 

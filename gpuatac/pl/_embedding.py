@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from gpuatac import check, slots
 from gpuatac.backend import as_host, is_device_array
 from gpuatac.errors import InputError, MissingSlotError
-from gpuatac.io.csr_file import column_and_totals, is_on_disk
+from gpuatac.io.matrices.csr_file import column_and_totals, is_on_disk
 from gpuatac.pl import _style
 from gpuatac.pl._embedding_labels import Labels, place_labels, separable, spread_labels
 

@@ -12,10 +12,10 @@ import scipy.sparse as sp
 
 from gpuatac import check, slots
 from gpuatac.backend import backend_of, is_device_array
-from gpuatac.core import groups
+from gpuatac.core.differential import groups
 from gpuatac.errors import InputError
-from gpuatac.io.bed import parse_regions
-from gpuatac.io.csr_file import by_rows, is_on_disk
+from gpuatac.io.genome.bed import parse_regions
+from gpuatac.io.matrices.csr_file import by_rows, is_on_disk
 from gpuatac.pl import _style
 from gpuatac.pl._track_data import colors_by_group
 from gpuatac.pl._track_layout import shortened, text_width
@@ -180,7 +180,7 @@ def _lengths(adata: AnnData, at: np.ndarray) -> np.ndarray:
 
 
 def _matrix(adata: AnnData) -> Any:
-    """X as core.groups takes it: CSR, on any device or on disk."""
+    """X as core.differential.groups takes it: CSR, on any device or on disk."""
     x = slots.matrix_of(adata)
     if is_on_disk(x):
         return by_rows(x)

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from gpuatac import slots
-from gpuatac.core import locus
-from gpuatac.core.locus import Window
+from gpuatac.core.tracks import locus
+from gpuatac.core.tracks.locus import Window
 from gpuatac.errors import InputError, MissingSlotError
-from gpuatac.io.bed import regions_frame
-from gpuatac.io.gene_models import Locus, annotation_of, locate_gene
-from gpuatac.io.genes import tss_table
-from gpuatac.io.pseudobulk import grouped_samples
-from gpuatac.io.window import window_fragments
+from gpuatac.io.fragments.pseudobulk import grouped_samples
+from gpuatac.io.fragments.window import window_fragments
+from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.genome.gene_models import Locus, annotation_of, locate_gene
+from gpuatac.io.genome.transcripts import tss_table
 from gpuatac.pl import _style
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from gpuatac.core.pseudobulk import FragmentFilter
+    from gpuatac.core.tracks.pseudobulk import FragmentFilter
     from gpuatac.genome import Genome
 
 UNITS = {

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from gpuatac.core.locus import Window
-    from gpuatac.io.gene_models import GeneModel
+    from gpuatac.core.tracks.locus import Window
+    from gpuatac.io.genome.gene_models import GeneModel
     from gpuatac.pl._style import StyledFigure
     from gpuatac.pl._track_data import Band, Bars, Coverage
 

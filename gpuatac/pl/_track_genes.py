@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from gpuatac.io.gene_models import GeneModel
+    from gpuatac.io.genome.gene_models import GeneModel
 
 SIZES = ((7.0, 0.22), (6.0, 0.195), (5.0, 0.175))  # points of a name, inches of its row: the first that is not crowded
 CROWDED = 8  # rows

@@ -13,7 +13,7 @@ from matplotlib.textpath import TextToPath
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gpuatac.io.gene_models import GeneModel
+    from gpuatac.io.genome.gene_models import GeneModel
 
 GAP = 0.05  # inches between neighbours of a row
 ARROW = 0.09  # inches that the arrow of a short gene takes beyond its end

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpuatac import check, slots
-from gpuatac.core.pseudobulk import FragmentFilter
+from gpuatac.core.tracks.pseudobulk import FragmentFilter
 from gpuatac.errors import InputError
-from gpuatac.io.attach import genome_of
-from gpuatac.io.bed import regions_frame
-from gpuatac.io.gene_models import genes_in
+from gpuatac.io.fragments.attach import genome_of
+from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.genome.gene_models import genes_in
 from gpuatac.pl import _track_data
 from gpuatac.pl._track_draw import Scene, draw
 
@@ -76,7 +76,7 @@ def tracks(
         half-open.
     genes
         Genes to draw and to look ``gene`` up in: a Genome with transcripts, a GTF, GFF3, genePred or BED file, or a frame
-        as ``io.genes.read_transcripts`` gives. Exons come from the file the transcripts were read from. None: no genes.
+        as ``io.genome.transcripts.read_transcripts`` gives. Exons come from the file the transcripts were read from. None: no genes.
     peaks
         Key of uns that holds the frame ``tl.call_peaks`` writes (columns group, chrom, start, end), such a frame, or one
         set of regions for each group by name. uns["peaks"] is drawn where it exists. None: no peaks.

@@ -1,6 +1,6 @@
 """Preprocessing verbs: fragments to cells, matrices, features, doublets and neighbours."""
 
-from gpuatac.io.bam import make_fragment_file
+from gpuatac.io.fragments.bam import make_fragment_file
 from gpuatac.pp._cells import call_cells, filter_cells, filter_doublets, filter_reports
 from gpuatac.pp._doublets import scrublet
 from gpuatac.pp._features import select_features

@@ -11,7 +11,7 @@ from gpuatac import slots
 from gpuatac.backend import is_device_array
 from gpuatac.core.rows import row_blocks
 from gpuatac.errors import InputError
-from gpuatac.io.csr_file import DiskMatrix, is_canonical, is_on_disk
+from gpuatac.io.matrices.csr_file import DiskMatrix, is_canonical, is_on_disk
 from gpuatac.memory import get_memory
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gpuatac import check, slots
-from gpuatac.core import qc
+from gpuatac.core.counting import cell_scores
 from gpuatac.errors import InputError
 from gpuatac.inplace import keep_cells
-from gpuatac.io.csr_file import is_canonical, is_on_disk, rows_on_disk
+from gpuatac.io.matrices.csr_file import is_canonical, is_on_disk, rows_on_disk
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -235,9 +235,9 @@ def call_cells(
     for name, rows in samples_of(adata).items():
         of_sample = counts[rows]
         call = (
-            qc.knee(of_sample, lower=lower)
+            cell_scores.knee(of_sample, lower=lower)
             if method == "knee"
-            else qc.ordmag(of_sample, expected_cells=expected_cells, seed=seed)
+            else cell_scores.ordmag(of_sample, expected_cells=expected_cells, seed=seed)
         )
         is_cell[rows] = call.is_cell
         ranked = np.sort(of_sample)[::-1]

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpuatac import check, slots
 from gpuatac.backend import backend_of
-from gpuatac.core import doublets
+from gpuatac.core.embedding import doublets
 from gpuatac.errors import InputError
 from gpuatac.pp._canonical import canonical_matrix
 from gpuatac.pp._cells import samples_of

@@ -9,12 +9,12 @@ import pandas as pd
 
 from gpuatac import check, slots
 from gpuatac.backend import backend_of
-from gpuatac.core.counts import merge_intervals
-from gpuatac.core.features import dispersion_score, select_by_rank
-from gpuatac.core.spectral import column_sums
+from gpuatac.core.counting.counts import merge_intervals
+from gpuatac.core.embedding.features import dispersion_score, select_by_rank
+from gpuatac.core.embedding.spectral import column_sums
 from gpuatac.errors import InputError, MissingSlotError
 from gpuatac.genome import other_spelling
-from gpuatac.io.bed import regions_frame
+from gpuatac.io.genome.bed import regions_frame
 from gpuatac.pp._canonical import canonical_matrix
 from gpuatac.provenance import records
 

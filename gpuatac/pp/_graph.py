@@ -9,7 +9,7 @@ import pandas as pd
 
 from gpuatac import check, slots
 from gpuatac.backend import as_host, backend_of
-from gpuatac.core import neighbors
+from gpuatac.core.embedding import neighbors
 from gpuatac.errors import InputError
 from gpuatac.provenance import records
 

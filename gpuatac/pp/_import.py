@@ -16,14 +16,14 @@ import pandas as pd
 
 from gpuatac import check, slots
 from gpuatac.backend import resolve
-from gpuatac.core import counts, qc
+from gpuatac.core.counting import cell_scores, counts
 from gpuatac.errors import InputError
 from gpuatac.fragments import ReadSummary
 from gpuatac.genome import MITO_NAMES, Genome
-from gpuatac.io import attach
-from gpuatac.io.fragments_text import stem_of
-from gpuatac.io.source import load_source, origin, resident
-from gpuatac.io.store import StoredFragments, is_store, save
+from gpuatac.io.fragments import attach
+from gpuatac.io.fragments.source import load_source, origin, resident
+from gpuatac.io.fragments.store import StoredFragments, is_store, save
+from gpuatac.io.fragments.text import stem_of
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -260,8 +260,8 @@ def _cell_table(bk: Any, fragments: Fragments | StoredFragments, mito_codes: lis
     return pd.DataFrame(
         {
             slots.N_FRAGMENT: totals.rows - totals.mito_rows,
-            slots.FRAC_DUP: qc.frac_dup(totals),
-            slots.FRAC_MITO: qc.frac_mito(totals),
+            slots.FRAC_DUP: cell_scores.frac_dup(totals),
+            slots.FRAC_MITO: cell_scores.frac_mito(totals),
             slots.SAMPLE: name,
             slots.BARCODE: fragments.barcodes,
         },

@@ -9,16 +9,16 @@ import pandas as pd
 
 from gpuatac import check, slots
 from gpuatac.backend.protocol import STRATEGIES, Csr, Strategy
-from gpuatac.core import counts
-from gpuatac.core.regions import Coordinates, coordinates, gene_spans
+from gpuatac.core.counting import counts
+from gpuatac.core.counting.regions import Coordinates, coordinates, gene_spans
 from gpuatac.errors import InputError
 from gpuatac.genome import MITO_NAMES, SEX_NAMES_Y
 from gpuatac.inplace import set_matrix
-from gpuatac.io import ask
-from gpuatac.io.annotation import transcripts_of
-from gpuatac.io.attach import genome_of
-from gpuatac.io.bed import regions_frame
-from gpuatac.io.names import coordinate_names
+from gpuatac.io.fragments.attach import genome_of
+from gpuatac.io.genome.annotation import transcripts_of
+from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.matrices.feature_names import coordinate_names
+from gpuatac.io.matrices.from_fragments import count_matrix
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def add_tile_matrix(
             bk, sample, n, codes=codes, sizes=genome.sizes, bin_size=bin_size, strategy=counting_strategy
         )
 
-    x = ask.matrix(adata, question, n_tiles)
+    x = count_matrix(adata, question, n_tiles)
     return _deliver(adata, x, _tile_var(genome, codes, bin_size), inplace=inplace)
 
 
@@ -201,7 +201,7 @@ def make_peak_matrix(
         where = {"chrom": at.chrom, "start": at.start, "end": at.end}
         return counts.region_matrix(bk, sample, n, **where, strategy=counting_strategy, lengths=lengths)
 
-    x = ask.matrix(adata, question, len(at.chrom), per_fragment=_entries_per_fragment(at, genome_of(adata)))
+    x = count_matrix(adata, question, len(at.chrom), per_fragment=_entries_per_fragment(at, genome_of(adata)))
     var = coordinate_frame(pd.Categorical(frame["chrom"]), at.start.astype(np.int32), at.end.astype(np.int32))
     if isinstance(regions, pd.DataFrame):
         flags = {str(name): column.to_numpy() for name, column in regions.items() if column.dtype == bool}
@@ -308,7 +308,7 @@ def make_gene_matrix(
     import anndata as ad
 
     per_fragment = _entries_per_fragment(spans, genome)
-    x = ask.matrix(adata, question, len(names), per_fragment=per_fragment)
+    x = count_matrix(adata, question, len(names), per_fragment=per_fragment)
     return ad.AnnData(X=x, obs=adata.obs.copy(), var=_gene_var(transcripts, group, names), uns=_shared_uns(adata))
 
 

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 
 from gpuatac import check, slots
-from gpuatac.backend.cpu import consensus as sweeps
-from gpuatac.core import consensus
-from gpuatac.core.consensus import Peaks, Regions
-from gpuatac.core.counts import merge_intervals
-from gpuatac.core.regions import coordinates
+from gpuatac.backend.cpu.peaks import consensus as sweeps
+from gpuatac.core.counting.counts import merge_intervals
+from gpuatac.core.counting.regions import coordinates
+from gpuatac.core.peaks import consensus
+from gpuatac.core.peaks.consensus import Peaks, Regions
 from gpuatac.errors import InputError
 from gpuatac.genome import Genome
-from gpuatac.io.attach import genome_of
-from gpuatac.io.bed import regions_frame
-from gpuatac.io.names import coordinate_names
+from gpuatac.io.fragments.attach import genome_of
+from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.matrices.feature_names import coordinate_names
 
 PEAK_NAMES = "Peaks"  # as SnapATAC2 calls them
 _GROUP = "group"

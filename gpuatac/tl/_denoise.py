@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from gpuatac import check, slots
-from gpuatac.core.regions import coordinates
-from gpuatac.core.track_differences import Stretches, stretches_of
+from gpuatac.core.counting.regions import coordinates
+from gpuatac.core.differential.track_differences import Stretches, stretches_of
 from gpuatac.errors import InputError
 from gpuatac.ex import _outputs as outputs
-from gpuatac.io.attach import attached, genome_of
-from gpuatac.io.bed import parse_regions, regions_frame
-from gpuatac.io.store import backend_holding
-from gpuatac.io.track_sources import FragmentTracks
+from gpuatac.io.fragments.attach import attached, genome_of
+from gpuatac.io.fragments.store import backend_holding
+from gpuatac.io.genome.bed import parse_regions, regions_frame
+from gpuatac.io.tracks.fragment_tracks import FragmentTracks
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def denoise(
     signal_depth
         Reads of a library to scale the signal to, if not that of the model.
     extra
-        Files of extra input tracks of models trained with them, see ``nn.extra_tracks``.
+        Files of extra input tracks of models trained with them, see ``nn.denoising.examples.extra_tracks``.
     dilation
         Of a published checkpoint, whose file does not tell it (8); two where the blocks for peaks have another.
     precision
@@ -168,7 +168,7 @@ def denoise(
     >>> import gpuatac as ga
     >>> ga.tl.denoise(adata, "leiden", model="model.pt", out_dir="denoised")  # doctest: +SKIP
     """
-    from gpuatac.nn.denoising import ready_model
+    from gpuatac.nn.denoising.inference import ready_model
 
     rule = peak_rule(cutoff, max_gap, min_length)
     out = None
@@ -242,7 +242,7 @@ def denoised_tracks(
     >>> import gpuatac as ga
     >>> at = ga.tl.denoised_tracks(adata, "leiden", region="chr1:1000000-1050000", model="model.pt")  # doctest: +SKIP
     """
-    from gpuatac.nn.denoising import ready_model, tracks_at
+    from gpuatac.nn.denoising.inference import ready_model, tracks_at
 
     genome = genome_of(adata)
     one = region_set([region], genome)
@@ -262,9 +262,9 @@ def denoise_source(
     source: TrackSource, network: Any, card: Any, *, out: Outputs | None, **options: Any
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Path]]]:
     """Peaks of every group, and the files written: {"signal", "probability", "peaks": {group: path}}."""
-    from gpuatac.io.denoised_files import DenoisedWriter
-    from gpuatac.nn.denoising import check_fit, factor_of
-    from gpuatac.nn.denoising import denoise as engine
+    from gpuatac.io.tracks.denoised_files import DenoisedWriter
+    from gpuatac.nn.denoising.inference import check_fit, factor_of
+    from gpuatac.nn.denoising.inference import denoise as engine
 
     check_fit(network, card, source, extra=options.get("extra"))  # before a folder is made
     factor_of(card, options.get("signal_depth"))
@@ -336,7 +336,7 @@ def extra_of(extra: Any, genome: Genome, card: Any) -> Any:
     """The callable of extra input tracks: of files, or as given; None for none."""
     if extra is None or callable(extra):
         return extra
-    from gpuatac.nn.extra_tracks import check_names, extra_tracks
+    from gpuatac.nn.denoising.examples.extra_tracks import check_names, extra_tracks
 
     paths = [extra] if isinstance(extra, str | Path) else list(extra)
     if not paths:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from gpuatac import check, slots
 from gpuatac.backend import backend_of
-from gpuatac.core import differential
-from gpuatac.core.differential import Outcome, Side
-from gpuatac.core.glm import design_columns
-from gpuatac.core.groups import group_sums
+from gpuatac.core.differential import two_groups
+from gpuatac.core.differential.glm import design_columns
+from gpuatac.core.differential.groups import group_sums
+from gpuatac.core.differential.two_groups import Outcome, Side
 from gpuatac.errors import InputError
 from gpuatac.pp._canonical import canonical_matrix
 from gpuatac.tl._groups import labels_of
@@ -121,11 +121,11 @@ def diff_test(
     for pair in comparisons:
         first, second = (side(members) for members in pair.codes)
         limits: Any = {"direction": direction, "min_log_fc": min_log_fc, "min_pct": min_pct}
-        tested, log_fc = differential.to_test(first, second, chosen, **limits)
+        tested, log_fc = two_groups.to_test(first, second, chosen, **limits)
         if not tested.size:
             logger.warning("no feature is left to test between %s and %s", *pair.names)
         cells = np.flatnonzero(np.isin(codes, [*pair.codes[0], *pair.codes[1]]))
-        p = differential.compare(
+        p = two_groups.compare(
             bk,
             x,
             tested,
@@ -137,7 +137,7 @@ def diff_test(
             weight=first.found + second.found,
         )
         results.append(
-            _frame(differential.sorted_tests(tested, log_fc, p), adata, pair.names if groupby is not None else None)
+            _frame(two_groups.sorted_tests(tested, log_fc, p), adata, pair.names if groupby is not None else None)
         )
     return pd.concat(results, ignore_index=True)
 

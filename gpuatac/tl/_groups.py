@@ -9,9 +9,9 @@ import pandas as pd
 
 from gpuatac import check, slots
 from gpuatac.backend import backend_of
-from gpuatac.core import groups
+from gpuatac.core.differential import groups
 from gpuatac.errors import InputError
-from gpuatac.io.bed import parse_regions
+from gpuatac.io.genome.bed import parse_regions
 from gpuatac.pp._canonical import canonical_matrix
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from gpuatac.core.peaks import Blocks, CalledPeaks
+    from gpuatac.core.peaks.scores import Blocks, CalledPeaks
 
 MOST_SCORE = 1000
 

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from gpuatac import check, progress, slots
-from gpuatac.core import peaks as core
-from gpuatac.core.counts import merge_intervals
-from gpuatac.core.pseudobulk import FragmentFilter
-from gpuatac.core.regions import coordinates
+from gpuatac.core.counting.counts import merge_intervals
+from gpuatac.core.counting.regions import coordinates
+from gpuatac.core.peaks import calling as core
+from gpuatac.core.tracks.pseudobulk import FragmentFilter
 from gpuatac.errors import InputError
-from gpuatac.io.attach import genome_of
-from gpuatac.io.bed import regions_frame
-from gpuatac.io.pseudobulk import Pseudobulks
+from gpuatac.io.fragments.attach import genome_of
+from gpuatac.io.fragments.pseudobulk import Pseudobulks
+from gpuatac.io.genome.bed import regions_frame
 from gpuatac.provenance import records
 from gpuatac.tl._peak_tables import intervals_overlap, joined, peak_frame
 

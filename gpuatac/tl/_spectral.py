@@ -9,8 +9,8 @@ import numpy as np
 
 from gpuatac import check, slots
 from gpuatac.backend import backend_of
-from gpuatac.core import neighbors
-from gpuatac.core import spectral as core
+from gpuatac.core.embedding import neighbors
+from gpuatac.core.embedding import spectral as core
 from gpuatac.pp._canonical import canonical_matrix
 from gpuatac.provenance import records
 

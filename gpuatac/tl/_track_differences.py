@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from gpuatac import check, progress, slots
-from gpuatac.core import track_differences as core
+from gpuatac.core.differential import track_differences as core
 from gpuatac.errors import InputError
-from gpuatac.io.attach import genome_of
-from gpuatac.io.genes import read_transcripts, tss_table
+from gpuatac.io.fragments.attach import genome_of
+from gpuatac.io.genome.transcripts import read_transcripts, tss_table
 from gpuatac.memory import get_memory
 from gpuatac.provenance import records
 from gpuatac.tl._aggregates import random_aggregates, rows_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from gpuatac.core.track_differences import Background, Differences, Stretches
+    from gpuatac.core.differential.track_differences import Background, Differences, Stretches
     from gpuatac.genome import Genome
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def differential_tracks(
     >>> samples = ga.tl.neighbor_aggregates(adata, ["AAAC-1", "TTTG-1"])  # doctest: +SKIP
     >>> ga.tl.differential_tracks(adata, samples, model="model.pt", genes="genes.gtf", gene_names=["GATA1"])  # doctest: +SKIP
     """
-    from gpuatac.nn.denoising import ready_model, signal_over, whole_chromosomes
+    from gpuatac.nn.denoising.inference import ready_model, signal_over, whole_chromosomes
 
     check.between("cutoff", cutoff, 0.0)
     check.between("fdr", fdr, 1e-300, 1.0)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from kernels.cases import CASES, run
 
 from gpuatac.backend import get
-from gpuatac.backend.cpu import counting as cpu_counting
-from gpuatac.backend.cpu import counting_kernels as kernels
-from gpuatac.backend.cpu import quality as cpu_quality
+from gpuatac.backend.cpu.counting import counts as cpu_counting
+from gpuatac.backend.cpu.counting import kernels
+from gpuatac.backend.cpu.counting import quality as cpu_quality
 from gpuatac.backend.protocol import STRATEGIES, Csr
 
 SIZE = 10_000

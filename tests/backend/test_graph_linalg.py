@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 
 from gpuatac.backend import as_host, backend_of, get, gpu_problem, resolve
-from gpuatac.core.partition import by_falling_size
+from gpuatac.core.embedding.partition import by_falling_size
 from gpuatac.errors import DeviceUnavailableError, InputError
 
 

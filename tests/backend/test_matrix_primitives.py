@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from scipy.optimize import minimize
 
 from gpuatac.backend import get, gpu_problem
-from gpuatac.backend.gpu.matrices import Matrices as GpuMatrices
+from gpuatac.backend.gpu.differential.matrices import Matrices as GpuMatrices
 from gpuatac.backend.protocol import Csr
 from gpuatac.core.rows import row_blocks
 

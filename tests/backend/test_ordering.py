@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuatac.backend import get
-from gpuatac.backend.gpu.ordering import Ordering as GpuOrdering
+from gpuatac.backend.gpu.reading.ordering import Ordering as GpuOrdering
 from gpuatac.backend.protocol import Segment
 from gpuatac.fragments import Columns
 

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 import gpuatac
 from gpuatac.backend import get
-from gpuatac.backend.cpu import packed as cpu_packed
+from gpuatac.backend.cpu.embedding import packed as cpu_packed
 from gpuatac.core.rows import MAX_NNZ, RowBlock, splits
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuatac.backend import get
-from gpuatac.backend.pileup_protocol import GroupEnds, Runs
-from gpuatac.core import coverage
+from gpuatac.backend.protocol import GroupEnds, Runs
+from gpuatac.core.tracks import coverage
 
 
 def grouped_ends(bk, intervals, n_groups=1):

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="the denoiser needs PyTorch (gpuatac
 from gpuatac.cli.denoise_arguments import SECTIONS  # noqa: E402
 from gpuatac.nn.checkpoints import make_model, save_model  # noqa: E402
 from gpuatac.nn.contract import ModelCard  # noqa: E402
-from gpuatac.workflow.denoise_files import denoise  # noqa: E402
+from gpuatac.workflow.denoiser.denoise import denoise  # noqa: E402
 
 COLUMNS = ["chrom", "start", "end", "length", "mean", "max", "relative_summit", "summit"]
 
@@ -119,7 +119,7 @@ def test_a_table_of_groups_gives_the_same_as_the_column(typed, small, checkpoint
 
 def coverage_file(adata, path):
     """A bigWig of cuts within 100 bp of all cells."""
-    from gpuatac.io.track_sources import FragmentTracks
+    from gpuatac.io.tracks.fragment_tracks import FragmentTracks
 
     source = FragmentTracks(adata, [np.arange(adata.n_obs)], ["all"])
     with pyBigWig.open(str(path), "w") as file:

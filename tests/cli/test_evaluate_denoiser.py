@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from gpuatac.cli import evaluate_arguments
-from gpuatac.workflow.evaluate_denoiser import evaluate_denoiser
+from gpuatac.workflow.denoiser.evaluate import evaluate_denoiser
 
 SIZES = {"chr1": 60_000, "chr2": 48_000}
 NAMES = ["raw", "box 201", "box 401", "Gaussian 80", "Gaussian 150", "Gaussian 250", "Gaussian mix"]

@@ -18,7 +18,7 @@ from gpuatac.cli import train_arguments  # noqa: E402
 from gpuatac.nn.checkpoints import load_model  # noqa: E402
 from gpuatac.nn.recipes import Recipe  # noqa: E402
 from gpuatac.nn.state import load_state  # noqa: E402
-from gpuatac.workflow.training_inputs import _extent  # noqa: E402
+from gpuatac.workflow.denoiser.training_inputs import _extent  # noqa: E402
 
 SIZES = {"chr1": 60_000, "chr2": 30_000, "chr3": 24_000}
 QUICK = ["--epochs", 2, "--batch-size", 4, "--interval", 4096, "--lr", 0.01, "--device", "cpu", "--threads", 1, "-q"]
@@ -108,7 +108,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(tracks, tmp_path, cli)
 
 @pytest.mark.parametrize("model", ["multiscale", "logistic"])
 def test_one_deep_track_is_thinned_on_the_fly(tracks, tmp_path, cli, model):
-    pytest.importorskip("gpuatac.nn.rate_loss", reason="the loss of the multiscale model is not there")
+    pytest.importorskip("gpuatac.nn.denoising.networks.rate_loss", reason="the loss of the multiscale model is not there")
     options = ["--model-option", "filters=(4,4)", "kernel_sizes=(3,3)"] if model == "multiscale" else ["--field", 41]
     code, _, error = cli(
         "train-denoiser", "--clean", tracks / "deep.bw", *PARTS, *QUICK, "--out", tmp_path, "--model", model, "--preset", "cpu",

@@ -7,8 +7,16 @@ import pytest
 from scipy.stats import pearsonr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gpuatac.core.block_bootstrap import block_sums, draws, joined, paired_intervals, resampled, score_edges, whole
-from gpuatac.core.track_metrics import Tally
+from gpuatac.core.tracks.block_bootstrap import (
+    block_sums,
+    draws,
+    joined,
+    paired_intervals,
+    resampled,
+    score_edges,
+    whole,
+)
+from gpuatac.core.tracks.track_metrics import Tally
 
 BLOCK = 500
 N = 20_250  # the last block is shorter
@@ -92,7 +100,7 @@ def test_interval_is_the_quantile_of_differences_over_the_same_draws(bk):
 def test_interval_covers_a_known_difference_at_its_level():
     """Blocks of known spread: MSE differs by 0.1 on average; 90 % intervals hold that in about 90 of 100 tries."""
     rng = np.random.default_rng(6)
-    from gpuatac.core.block_bootstrap import Blocks
+    from gpuatac.core.tracks.block_bootstrap import Blocks
 
     def blocks(values):
         sums = np.zeros((values.size, 6))

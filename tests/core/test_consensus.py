@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import gpuatac as ga
-from gpuatac.backend.cpu import consensus as sweeps
-from gpuatac.core import consensus
+from gpuatac.backend.cpu.peaks import consensus as sweeps
+from gpuatac.core.peaks import consensus
 from gpuatac.errors import InputError, MissingSlotError
 
 SIZES = {"chr1": 10_000, "chr10": 4_000, "chr2": 5_000}

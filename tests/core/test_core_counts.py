@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gpuatac.backend import get
 from gpuatac.backend.protocol import STRATEGIES, Csr
-from gpuatac.core import counts
-from gpuatac.core.regions import coordinates, gene_spans
+from gpuatac.core.counting import counts
+from gpuatac.core.counting.regions import coordinates, gene_spans
 from gpuatac.errors import InputError
 from gpuatac.fragments import Fragments
 from gpuatac.genome import Genome

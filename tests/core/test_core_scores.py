@@ -11,9 +11,10 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuatac.core import doublets, neighbors, qc
-from gpuatac.core.counts import CellTotals
-from gpuatac.core.features import dispersion_score, select_by_rank
+from gpuatac.core.counting import cell_scores
+from gpuatac.core.counting.counts import CellTotals
+from gpuatac.core.embedding import doublets, neighbors
+from gpuatac.core.embedding.features import dispersion_score, select_by_rank
 
 
 def on(bk, table):
@@ -99,20 +100,20 @@ def test_dispersion_judges_rare_and_common_poisson_features_alike(bk):
 
 def test_fractions_of_cells_without_rows_are_zero_not_nan():
     totals = CellTotals(np.array([4, 0]), np.array([1, 0]), np.array([10, 0]))
-    assert qc.frac_dup(totals).tolist() == [1 - 4 / 10, 0]
-    assert qc.frac_mito(totals).tolist() == [0.25, 0]
+    assert cell_scores.frac_dup(totals).tolist() == [1 - 4 / 10, 0]
+    assert cell_scores.frac_mito(totals).tolist() == [0.25, 0]
 
 
 def test_tss_enrichment_equals_the_score_of_the_profile():
     rng = np.random.default_rng(1)
     profile = rng.poisson(2, 4001)
     center, flank = profile[1995:2006].sum(), profile[:100].sum() + profile[-100:].sum()
-    assert qc.tss_enrichment(center, flank) == pytest.approx(oracles.tss_score(profile), abs=1e-12)
-    assert qc.tss_enrichment(11, 0) == pytest.approx(10)  # 1 / 0.1: never infinite
+    assert cell_scores.tss_enrichment(center, flank) == pytest.approx(oracles.tss_score(profile), abs=1e-12)
+    assert cell_scores.tss_enrichment(11, 0) == pytest.approx(10)  # 1 / 0.1: never infinite
 
 
 def test_nucleosome_signal_is_inf_or_nan_where_free_fragments_are_missing():
-    found = qc.nucleosome_signal(np.array([[2, 3, 9], [0, 1, 0], [0, 0, 4]]))
+    found = cell_scores.nucleosome_signal(np.array([[2, 3, 9], [0, 1, 0], [0, 0, 4]]))
     assert found[0] == 1.5
     assert found[1] == math.inf
     assert math.isnan(found[2])
@@ -137,37 +138,37 @@ def agreement(found, truth):
 @pytest.mark.parametrize("seed", range(3))
 def test_ordmag_finds_planted_cells(seed):
     counts, truth = planted_barcodes(seed=seed)
-    assert agreement(qc.ordmag(counts, seed=seed).is_cell, truth) > 0.95
-    assert agreement(qc.ordmag(counts, expected_cells=300).is_cell, truth) > 0.95
+    assert agreement(cell_scores.ordmag(counts, seed=seed).is_cell, truth) > 0.95
+    assert agreement(cell_scores.ordmag(counts, expected_cells=300).is_cell, truth) > 0.95
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_knee_calls_no_empty_droplet_and_most_planted_cells(seed):
     # the knee lies on the shoulder of the curve: the shallower cells are below it
     counts, truth = planted_barcodes(seed=seed)
-    found = qc.knee(counts).is_cell
+    found = cell_scores.knee(counts).is_cell
     assert not (found & ~truth).any()
     assert (found & truth).sum() > 0.5 * truth.sum()
 
 
 def test_calls_are_those_at_or_above_their_threshold():
     counts, _ = planted_barcodes()
-    for call in (qc.knee(counts), qc.ordmag(counts)):
+    for call in (cell_scores.knee(counts), cell_scores.ordmag(counts)):
         np.testing.assert_array_equal(call.is_cell, counts >= call.threshold)
         assert 200 < call.threshold < 8000
 
 
 def test_ordmag_is_fixed_by_its_seed():
     counts, _ = planted_barcodes()
-    assert qc.ordmag(counts, seed=4).threshold == qc.ordmag(counts, seed=4).threshold
-    many = {qc.ordmag(counts, seed=s, n_bootstrap=2).threshold for s in range(10)}
+    assert cell_scores.ordmag(counts, seed=4).threshold == cell_scores.ordmag(counts, seed=4).threshold
+    many = {cell_scores.ordmag(counts, seed=s, n_bootstrap=2).threshold for s in range(10)}
     assert len(many) > 1
 
 
 @pytest.mark.parametrize("counts", [[], [0, 0], [5], [100, 100, 100], [3000, 1], [150, 120, 101]])
 def test_calls_on_few_or_equal_barcodes_do_not_fail(counts):
     counts = np.array(counts, np.int64)
-    for call in (qc.knee(counts), qc.ordmag(counts)):
+    for call in (cell_scores.knee(counts), cell_scores.ordmag(counts)):
         assert call.is_cell.shape == counts.shape
         assert np.isfinite(call.threshold)
         assert not call.is_cell[counts == 0].any()
@@ -176,7 +177,7 @@ def test_calls_on_few_or_equal_barcodes_do_not_fail(counts):
 def test_barcodes_below_the_lower_bound_do_not_move_the_knee():
     counts, _ = planted_barcodes()
     more = np.concatenate([counts, np.full(10_000, 50)])
-    assert qc.knee(counts, lower=100).threshold == qc.knee(more, lower=100).threshold
+    assert cell_scores.knee(counts, lower=100).threshold == cell_scores.knee(more, lower=100).threshold
 
 
 # ------------------------------------------------------------------------------------------------- doublets

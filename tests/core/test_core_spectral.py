@@ -10,9 +10,9 @@ import pytest
 import scipy.sparse as sp
 
 from gpuatac.backend import get
-from gpuatac.backend.cpu import packed
-from gpuatac.core import doublets
-from gpuatac.core import spectral as core
+from gpuatac.backend.cpu.embedding import packed
+from gpuatac.core.embedding import doublets
+from gpuatac.core.embedding import spectral as core
 from gpuatac.core.rows import row_blocks
 from gpuatac.errors import InputError
 

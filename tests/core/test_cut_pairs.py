@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpuatac.core.cut_pairs import LENGTHS, TOLERANCES, fragments_of, partners
+from gpuatac.core.tracks.cut_pairs import LENGTHS, TOLERANCES, fragments_of, partners
 
 
 def test_every_cut_has_one_partner_at_most_and_lengths_are_those_of_fragments():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter1d
 
-from gpuatac.core import cut_tracks
-from gpuatac.core.cut_tracks import coverage_of, cuts_of_coverage
+from gpuatac.core.tracks import cut_tracks
+from gpuatac.core.tracks.cut_tracks import coverage_of, cuts_of_coverage
 from gpuatac.errors import InputError
 
 

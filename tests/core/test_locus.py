@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from gpuatac.core import locus
-from gpuatac.core.locus import Intervals, Window
-from gpuatac.core.pseudobulk import FragmentFilter, GroupedSample
+from gpuatac.core.tracks import locus
+from gpuatac.core.tracks.locus import Intervals, Window
+from gpuatac.core.tracks.pseudobulk import FragmentFilter, GroupedSample
 from gpuatac.fragments import Fragments
 from gpuatac.genome import Genome
 

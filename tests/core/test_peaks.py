@@ -8,10 +8,10 @@ from scipy.signal import savgol_filter
 from scipy.stats import poisson
 
 import gpuatac as ga
-from gpuatac.backend.pileup_protocol import Cutoffs, Geometry
-from gpuatac.core import peaks as core
-from gpuatac.core.peaks import PeakModel, q_values
-from gpuatac.core.pseudobulk import totals_of
+from gpuatac.backend.protocol import Cutoffs, Geometry
+from gpuatac.core.peaks import calling as core
+from gpuatac.core.peaks.scores import PeakModel, q_values
+from gpuatac.core.tracks.pseudobulk import totals_of
 
 SIZE = 60_000
 BK = ga.backend.resolve("cpu")
@@ -230,7 +230,7 @@ def test_everything_is_the_same_for_one_thread_and_for_groups_alone():
 
 
 def test_a_region_longer_than_the_buffer_of_segments_comes_out_whole():
-    from gpuatac.backend.cpu.peaks import _above
+    from gpuatac.backend.cpu.peaks.calling import _above
 
     start, end, group, _ = fragments(10, n=3000)
     e = ends(start, end, group)
@@ -309,8 +309,7 @@ def test_no_groups_are_no_work():
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", ["cuts", "narrow window", "no background", "one-sided", "fragments"])
 def test_the_sweep_that_skips_low_pileups_finds_the_same_segments(name, weighted):
-    from gpuatac.backend.cpu import peak_sweeps as sweeps
-    from gpuatac.backend.cpu.peaks import _streams
+    from gpuatac.backend.cpu.peaks.calling import _streams, sweeps
 
     rng = np.random.default_rng(3)
     for seed in range(6):

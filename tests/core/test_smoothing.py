@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from scipy.optimize import nnls
 from sklearn.linear_model import LogisticRegression
 
-from gpuatac.core import smoothing
-from gpuatac.core.smoothing import MIXED, RAW, Tuning, box, gaussians, rounded, shapes
+from gpuatac.core.tracks import smoothing
+from gpuatac.core.tracks.smoothing import MIXED, RAW, Tuning, box, gaussians, rounded, shapes
 from gpuatac.errors import InputError
 
 N = 30_000

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from gpuatac.core.threshold_peaks import ThresholdPeaks
+from gpuatac.core.tracks.threshold_peaks import ThresholdPeaks
 from gpuatac.errors import InputError
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, norm
 
-from gpuatac.core import track_differences as core
-from gpuatac.core.track_differences import Background
+from gpuatac.core.differential import track_differences as core
+from gpuatac.core.differential.track_differences import Background
 
 CHROM = np.array([0, 0, 0, 1, 1])
 START = np.array([100, 3000, 2000, 50, 400])

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
-from gpuatac.core import track_metrics
-from gpuatac.core.track_metrics import Tally, evaluate, measures, merged
+from gpuatac.core.tracks import track_metrics
+from gpuatac.core.tracks.track_metrics import Tally, evaluate, measures, merged
 from gpuatac.errors import InputError
 
 

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from gpuatac.io.bam import make_fragment_file
+from gpuatac.io.fragments.bam import make_fragment_file
 
 pysam = pytest.importorskip("pysam", reason="pysam is the oracle; install gpuatac[dev]")
 

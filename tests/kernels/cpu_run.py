@@ -13,14 +13,14 @@ import numpy as np
 
 from gpuatac.backend.gpu import launch
 from gpuatac.backend.gpu.arrays import COUNT_DTYPE, Arrays
-from gpuatac.backend.gpu.counting import Counting
-from gpuatac.backend.gpu.graph import Graph
-from gpuatac.backend.gpu.linalg import Linalg
-from gpuatac.backend.gpu.matrices import Matrices
-from gpuatac.backend.gpu.ordering import Ordering
-from gpuatac.backend.gpu.parsing import ALL_BITS, Parsing
-from gpuatac.backend.gpu.peaks import Peaks
-from gpuatac.backend.gpu.pileup import Pileup
+from gpuatac.backend.gpu.counting.counts import Counting
+from gpuatac.backend.gpu.differential.matrices import Matrices
+from gpuatac.backend.gpu.embedding.graph import Graph
+from gpuatac.backend.gpu.embedding.linalg import Linalg
+from gpuatac.backend.gpu.peaks.calling import Peaks
+from gpuatac.backend.gpu.reading.ordering import Ordering
+from gpuatac.backend.gpu.reading.parsing import ALL_BITS, Parsing
+from gpuatac.backend.gpu.tracks.pileup import Pileup
 
 HERE = Path(__file__).parent
 WAITS = re.compile(r"_sync\b|__syncthreads|__syncwarp")

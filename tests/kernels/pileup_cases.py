@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuatac.backend.pileup_protocol import Cutoffs, Geometry, GroupEnds, Runs
+from gpuatac.backend.protocol import Cutoffs, Geometry, GroupEnds, Runs
 
 from . import pileup_oracle as oracle
 

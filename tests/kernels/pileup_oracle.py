@@ -1,4 +1,4 @@
-"""Pileups and peaks from their definitions (gpuatac/backend/pileup_protocol.py, spec of MACS3): slow, plain, base by base.
+"""Pileups and peaks from their definitions (gpuatac/backend/protocol/peaks.py, spec of MACS3): slow, plain, base by base.
 
 Ends of one chromosome are a list over groups of (lefts, rights, left copies, right copies), plain lists.
 """

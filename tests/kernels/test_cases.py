@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuatac.backend.gpu import counting as gpu_counting
 from gpuatac.backend.gpu import launch
-from gpuatac.backend.gpu.parsing import Parsing, hash_bytes
+from gpuatac.backend.gpu.counting import counts as gpu_counting
+from gpuatac.backend.gpu.reading.parsing import Parsing, hash_bytes
 from gpuatac.backend.protocol import STRATEGIES, Csr
 from gpuatac.errors import InputError
 

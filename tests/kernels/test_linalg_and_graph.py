@@ -9,12 +9,12 @@ from scipy.linalg import eigh
 from scipy.sparse import csr_matrix, random_array
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from gpuatac.backend.gpu import packed as gpu_packed
 from gpuatac.backend.gpu.arrays import Arrays
-from gpuatac.backend.gpu.graph import exact_neighbours, modularity
+from gpuatac.backend.gpu.embedding import packed as gpu_packed
+from gpuatac.backend.gpu.embedding.graph import exact_neighbours, modularity
 from gpuatac.backend.protocol import Csr
-from gpuatac.core import lanczos
-from gpuatac.core.lanczos import NoConvergenceError, largest_eigenpairs
+from gpuatac.core.embedding import lanczos
+from gpuatac.core.embedding.lanczos import NoConvergenceError, largest_eigenpairs
 
 
 def symmetric(values, seed=0):

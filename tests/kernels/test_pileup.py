@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from gpuatac.backend import get
 from gpuatac.backend.gpu import launch
-from gpuatac.backend.gpu.peaks import Peaks
-from gpuatac.backend.gpu.pileup import Pileup
-from gpuatac.backend.gpu.segments import batches
-from gpuatac.backend.pileup_protocol import Cutoffs, Geometry, GroupEnds
-from gpuatac.core.peaks import PeakModel, call_peaks
-from gpuatac.core.pseudobulk import totals_of
+from gpuatac.backend.gpu.peaks.calling import Peaks
+from gpuatac.backend.gpu.peaks.segments import batches
+from gpuatac.backend.gpu.tracks.pileup import Pileup
+from gpuatac.backend.protocol import Cutoffs, Geometry, GroupEnds
+from gpuatac.core.peaks.calling import call_peaks
+from gpuatac.core.peaks.scores import PeakModel
+from gpuatac.core.tracks.pseudobulk import totals_of
 
 from . import pileup_cases as cases
 from . import pileup_oracle as oracle

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import re
@@ -11,10 +10,10 @@ import shutil
 import numpy as np
 import pytest
 
-from gpuatac.backend import matrix_protocol, pileup_protocol, protocol
+from gpuatac.backend import gpu, protocol
 from gpuatac.backend.gpu import GpuBackend, launch
 from gpuatac.backend.gpu.arrays import Arrays
-from gpuatac.backend.gpu.counting import Counting
+from gpuatac.backend.gpu.counting.counts import Counting
 from gpuatac.backend.protocol import STRATEGIES
 
 from .cpu_run import waiting_kernels
@@ -109,7 +108,7 @@ def test_kernels_with_barriers_are_known_to_wait():
 
 
 def test_constants_of_the_parser_are_those_of_the_protocol():
-    from gpuatac.backend.gpu import parsing
+    from gpuatac.backend.gpu.reading import parsing
 
     text = (launch.kernel_folder() / "fragments.cu").read_text(encoding="utf-8")
     defined = dict(re.findall(r"#define (\w+) (\d+)", text))
@@ -247,7 +246,6 @@ def test_the_gpu_backend_has_every_method_of_the_protocol():
 
 @pytest.mark.parametrize("part", ["Parsing", "Ordering", "Counting", "Linalg", "Graph", "Pileup", "Peaks", "Matrices"])
 def test_the_gpu_side_has_every_primitive_with_the_same_arguments(part):
-    found = methods(getattr(importlib.import_module(f"gpuatac.backend.gpu.{part.lower()}"), part))
-    contract = {"Pileup": pileup_protocol, "Peaks": pileup_protocol, "Matrices": matrix_protocol}.get(part, protocol)
-    for name, parameters in methods(getattr(contract, part)).items():
+    found = methods(getattr(gpu, part))
+    for name, parameters in methods(getattr(protocol, part)).items():
         assert found[name] == parameters, name

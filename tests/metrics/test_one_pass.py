@@ -11,7 +11,7 @@ import pytest
 
 import gpuatac as ga
 from gpuatac import slots
-from gpuatac.core import quality
+from gpuatac.core.counting import quality
 from gpuatac.errors import InputError
 
 SIZES = {"chr1": 30_000, "chr2": 12_000, "chr3": 5_000, "chrM": 900}
@@ -135,14 +135,14 @@ def test_cells_without_fragments_in_a_sample_have_zeros_and_no_signal(two):
 
 def test_a_sample_without_fragments_answers_with_zeros_of_the_right_shapes():
     from gpuatac.backend import get
-    from gpuatac.core.regions import Coordinates
+    from gpuatac.core.counting.regions import Coordinates
     from gpuatac.fragments import Fragments
 
     none = np.empty(0, np.int32)
     empty = Fragments(
         ga.Genome("toy", SIZES), np.array(["A"]), np.zeros(len(SIZES) + 1, np.int64), none, none, none, none
     )
-    from gpuatac.core.counts import sample_rows
+    from gpuatac.core.counting.counts import sample_rows
 
     bk = get("cpu")
     site = quality.Sites(np.array([0]), np.array([5]), np.array([False]))

@@ -13,12 +13,12 @@ from gpuatac.errors import InputError
 
 torch = pytest.importorskip("torch", reason="the denoiser needs PyTorch (gpuatac[nn])")
 
-from gpuatac.core.track_differences import stretches_of  # noqa: E402
-from gpuatac.io.track_sources import FragmentTracks  # noqa: E402
-from gpuatac.nn import denoising  # noqa: E402
+from gpuatac.core.differential.track_differences import stretches_of  # noqa: E402
+from gpuatac.io.tracks.fragment_tracks import FragmentTracks  # noqa: E402
 from gpuatac.nn.checkpoints import load_model, make_model, save_model  # noqa: E402
 from gpuatac.nn.contract import Batch, LossWeights, ModelCard, PeakRule  # noqa: E402
-from gpuatac.nn.extra_tracks import check_names, extra_tracks, is_signal  # noqa: E402
+from gpuatac.nn.denoising import inference  # noqa: E402
+from gpuatac.nn.denoising.examples.extra_tracks import check_names, extra_tracks, is_signal  # noqa: E402
 
 SIZES = {"chr1": 30_011, "chr2": 9_003, "chr3": 5_000}
 RULE = PeakRule(cutoff=0.5, min_length=60, max_gap=10)
@@ -138,7 +138,7 @@ def model(rows, adata):
 @pytest.mark.parametrize("factor", [None, 3])
 def test_tracks_and_peaks_are_those_of_whole_chromosomes_and_a_loop(source, model, rows, adata, factor):
     signal_to, probability_to = Kept(), Kept()
-    frame = denoising.denoise(
+    frame = inference.denoise(
         model, CARD, source, rule=RULE, writers={"signal": signal_to, "probability": probability_to},
         signal_depth=None if factor is None else factor * CARD.target_depth,
     )  # fmt: skip
@@ -167,8 +167,8 @@ def test_tracks_and_peaks_are_those_of_whole_chromosomes_and_a_loop(source, mode
 def test_regions_alone_give_what_the_whole_gives_there(source, model):
     regions = stretches_of(np.array([0, 0, 1]), np.array([4001, 20_000, 37]), np.array([9003, 30_011, 5000]))
     part, all_ = Kept(), Kept()
-    frame = denoising.denoise(model, CARD, source, regions=regions, writers={"signal": part})
-    denoising.denoise(model, CARD, source, writers={"signal": all_})
+    frame = inference.denoise(model, CARD, source, regions=regions, writers={"signal": part})
+    inference.denoise(model, CARD, source, writers={"signal": all_})
     assert {(c, s) for c, _, s, _ in part.pieces} >= {(0, 4001), (0, 20_000), (1, 37)}
     for code, group, start, values in part.pieces:
         _, track = all_.whole(code, group)
@@ -178,11 +178,11 @@ def test_regions_alone_give_what_the_whole_gives_there(source, model):
         ((regions.chrom == ["chr1", "chr2"].index(c)) & (regions.start <= s) & (e <= regions.end)).any()
         for c, s, e in zip(frame["chrom"], frame["start"], frame["end"], strict=True)
     )
-    over = denoising.signal_over(model, CARD, source, regions)
+    over = inference.signal_over(model, CARD, source, regions)
     assert over.shape == (2, regions.n_bases)
     np.testing.assert_allclose(over[1, :5002], all_.whole(0, 1)[1][4001:9003], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(over[0, -4963:], all_.whole(1, 0)[1][37:5000], rtol=1e-4, atol=1e-4)
-    at = denoising.tracks_at(model, CARD, source, (0, 4001, 9003))
+    at = inference.tracks_at(model, CARD, source, (0, 4001, 9003))
     np.testing.assert_array_equal(at.noisy, source.coverage(0, 4001, 9003))
     np.testing.assert_allclose(at.signal, over[:, :5002], rtol=1e-4, atol=1e-4)
     assert ((at.probability >= 0) & (at.probability <= 1)).all()
@@ -199,36 +199,36 @@ def test_a_failure_while_writing_stops_the_run(source, model):
 
     writer = Full()
     with pytest.raises(OSError, match="No space left"):
-        denoising.denoise(model, CARD, source, writers={"signal": writer})
+        inference.denoise(model, CARD, source, writers={"signal": writer})
     assert writer.n == 2
 
 
 def test_data_that_do_not_fit_the_model_are_refused(source, adata, model):
     narrow = FragmentTracks(adata, MEMBERS, ["a", "b"], half_width=5)
     with pytest.raises(InputError, match="within 5 bp of a base, and the model was trained on 100 bp"):
-        denoising.denoise(model, CARD, narrow)
+        inference.denoise(model, CARD, narrow)
     unread = FragmentTracks(adata, [np.arange(3), np.arange(0)], ["a", "none"])
     with pytest.raises(InputError, match=r"1 of 2 groups have no reads \('none'\)"):
-        denoising.denoise(model, CARD, unread)
+        inference.denoise(model, CARD, unread)
     with pytest.raises(InputError, match=r"reads 2 extra track\(s\) \(ctcf\+, ctcf-\) and none is given"):
-        denoising.denoise(network(3), CARD._replace(extra_tracks=("ctcf+", "ctcf-")), source)
+        inference.denoise(network(3), CARD._replace(extra_tracks=("ctcf+", "ctcf-")), source)
     with pytest.raises(InputError, match="extra tracks are given, and the model reads none"):
-        denoising.denoise(model, CARD, source, extra=lambda *_: None)
+        inference.denoise(model, CARD, source, extra=lambda *_: None)
     with pytest.raises(InputError, match="does not say which depth"):
-        denoising.denoise(model, ModelCard(), source, signal_depth=1e6)
+        inference.denoise(model, ModelCard(), source, signal_depth=1e6)
     with pytest.raises(InputError, match="precision must be one of"):
-        denoising.denoise(model, CARD, source, precision="float16")
-    assert denoising.ready_model(None, source.bk)[0].kind == "multiscale"  # what ships
+        inference.denoise(model, CARD, source, precision="float16")
+    assert inference.ready_model(None, source.bk)[0].kind == "multiscale"  # what ships
 
 
 def test_a_depth_far_from_the_models_is_told_with_both_numbers(source, model, caplog):
     few, many = sorted(source.depth)
     with caplog.at_level(logging.WARNING):
-        denoising.denoise(model, CARD._replace(input_depth=float(many)), source)
+        inference.denoise(model, CARD._replace(input_depth=float(many)), source)
     assert bool(caplog.records) == (few < many / 2)
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        denoising.denoise(model, CARD._replace(input_depth=1e6), source)
+        inference.denoise(model, CARD._replace(input_depth=1e6), source)
     assert "trained on libraries of 1,000,000 reads, and 2 of 2 groups" in caplog.text
     assert f"many {many:,.0f}, few {few:,.0f}" in caplog.text
 
@@ -325,7 +325,7 @@ def test_a_network_with_motifs_learns_is_stored_and_denoises(source, motifs, row
     with pytest.raises(InputError, match=r"are ctcf-, and the model was trained with ctcf\+, ctcf-"):
         check_names(["ctcf-"], card)
     kept = Kept()
-    denoising.denoise(loaded, card, source, writers={"probability": kept}, extra=read)
+    inference.denoise(loaded, card, source, writers={"probability": kept}, extra=read)
     motif = np.stack([dense(motif_rows, "chr2", sign) for sign in "+-"])
     tracks = [np.concatenate([row[None], motif]) for row in coverage(rows, adata, "chr2")]
     _, want = whole(loaded, np.stack(tracks))

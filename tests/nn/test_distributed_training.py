@@ -19,7 +19,7 @@ from gpuatac.nn.contract import LossWeights  # noqa: E402
 from gpuatac.nn.distributed import Ranks, joined  # noqa: E402
 from gpuatac.nn.state import load_state, save_state  # noqa: E402
 from gpuatac.nn.training import train  # noqa: E402
-from gpuatac.nn.validating import validate  # noqa: E402
+from gpuatac.nn.validation import validate  # noqa: E402
 
 #: Examples 0-7 lie wholly inside a chromosome, so both halves of the batch weigh the same; then sums add up.
 SUMS = LossWeights(pearson=0.0)

@@ -12,11 +12,11 @@ from training_cases import GENOME, HALF_WIDTH, ArrayTracks, TinyCoverage, TinyCu
 
 import gpuatac as ga  # noqa: E402
 from gpuatac.errors import InputError  # noqa: E402
-from gpuatac.nn import clean_peaks  # noqa: E402
 from gpuatac.nn.contract import PeakRule  # noqa: E402
-from gpuatac.nn.examples import Sample, Shape, TrackExamples, TrackValidation, Windows  # noqa: E402
-from gpuatac.nn.noisy_inputs import Measured, Track  # noqa: E402
-from gpuatac.nn.splits import Split, split_genome  # noqa: E402
+from gpuatac.nn.denoising.examples import clean_peaks  # noqa: E402
+from gpuatac.nn.denoising.examples.from_tracks import Sample, Shape, TrackExamples, TrackValidation, Windows  # noqa: E402
+from gpuatac.nn.denoising.examples.noisy_inputs import Measured, Track  # noqa: E402
+from gpuatac.nn.denoising.examples.splits import Split, split_genome  # noqa: E402
 
 ALL = Split(train=(0, 1, 2), validation=())
 PEAKS = {0: np.array([[100, 400], [950, 1100]]), 2: np.array([[6900, 7003]])}

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the nn extra")
 
 from gpuatac.nn.contract import Batch, LossWeights  # noqa: E402
-from gpuatac.nn.losses import published_loss  # noqa: E402
+from gpuatac.nn.denoising.networks.losses import published_loss  # noqa: E402
 
 
 def example(seed=0, shape=(3, 50)):

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra nn)
 
 from gpuatac.errors import InputError  # noqa: E402
 from gpuatac.nn.contract import Batch, LossWeights  # noqa: E402
-from gpuatac.nn.multiscale import BACKGROUND, TRIANGLES, MultiscaleDenoiser, box  # noqa: E402
+from gpuatac.nn.denoising.networks.multiscale import BACKGROUND, TRIANGLES, MultiscaleDenoiser, box  # noqa: E402
 
 
 @pytest.fixture(scope="module")

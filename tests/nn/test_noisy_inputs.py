@@ -9,11 +9,11 @@ torch = pytest.importorskip("torch", reason="needs the nn extra")
 
 import gpuatac as ga  # noqa: E402
 from gpuatac.errors import InputError  # noqa: E402
-from gpuatac.io.track_sources import FragmentTracks  # noqa: E402
+from gpuatac.io.tracks.fragment_tracks import FragmentTracks  # noqa: E402
 from gpuatac.nn.checkpoints import make_model, save_model  # noqa: E402
 from gpuatac.nn.contract import ModelCard  # noqa: E402
-from gpuatac.nn.noisy_inputs import Cells, Measured, Thinned, Track  # noqa: E402
-from gpuatac.nn.starting import new_model  # noqa: E402
+from gpuatac.nn.denoising.examples.noisy_inputs import Cells, Measured, Thinned, Track  # noqa: E402
+from gpuatac.nn.denoising.initial_weights import new_model  # noqa: E402
 
 SIZES = {"chr1": 400_000, "chr2": 200_000}
 

@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch", reason="the denoiser needs PyTorch (extra n
 
 from gpuatac.errors import InputError  # noqa: E402
 from gpuatac.nn.contract import Batch, LossWeights  # noqa: E402
-from gpuatac.nn.interleaved import Interleaved, Stacks, banded  # noqa: E402
-from gpuatac.nn.layers import CoverageModel  # noqa: E402
-from gpuatac.nn.resnet import DenoisingResNet  # noqa: E402
+from gpuatac.nn.denoising.networks.interleaved import Interleaved, Stacks, banded  # noqa: E402
+from gpuatac.nn.denoising.networks.layers import CoverageModel  # noqa: E402
+from gpuatac.nn.denoising.networks.resnet import DenoisingResNet  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 oracle = importlib.import_module("oracle_networks")

@@ -13,16 +13,16 @@ from gpuatac.backend import get  # noqa: E402
 from gpuatac.core.track_source import HUMAN  # noqa: E402
 from gpuatac.errors import InputError  # noqa: E402
 from gpuatac.genome import Genome  # noqa: E402
-from gpuatac.nn import streaming  # noqa: E402
 from gpuatac.nn.checkpoints import make_model  # noqa: E402
 from gpuatac.nn.contract import Denoised  # noqa: E402
-from gpuatac.nn.exchange import as_array, as_tensor  # noqa: E402
-from gpuatac.nn.layers import CoverageModel  # noqa: E402
-from gpuatac.nn.linear import Linear  # noqa: E402
-from gpuatac.nn.multiscale import MultiscaleDenoiser  # noqa: E402
-from gpuatac.nn.resnet import DenoisingResNet  # noqa: E402
-from gpuatac.nn.streaming import denoise_chromosome  # noqa: E402
-from gpuatac.nn.unet import UNet  # noqa: E402
+from gpuatac.nn.denoising import streaming  # noqa: E402
+from gpuatac.nn.denoising.networks.layers import CoverageModel  # noqa: E402
+from gpuatac.nn.denoising.networks.linear import Linear  # noqa: E402
+from gpuatac.nn.denoising.networks.multiscale import MultiscaleDenoiser  # noqa: E402
+from gpuatac.nn.denoising.networks.resnet import DenoisingResNet  # noqa: E402
+from gpuatac.nn.denoising.networks.unet import UNet  # noqa: E402
+from gpuatac.nn.denoising.streaming import denoise_chromosome  # noqa: E402
+from gpuatac.nn.dlpack import as_array, as_tensor  # noqa: E402
 
 SIZES = {"chr1": 20_011, "chrM": 37}
 

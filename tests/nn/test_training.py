@@ -22,13 +22,13 @@ from training_cases import TinyCoverage, TinyCuts, toy_tracks  # noqa: E402
 
 from gpuatac.errors import FileFormatError, InputError  # noqa: E402
 from gpuatac.nn.contract import LossWeights  # noqa: E402
-from gpuatac.nn.examples import Sample, Shape, TrackExamples, TrackValidation, Windows  # noqa: E402
-from gpuatac.nn.noisy_inputs import Measured, Track  # noqa: E402
+from gpuatac.nn.denoising.examples.from_tracks import Sample, Shape, TrackExamples, TrackValidation, Windows  # noqa: E402
+from gpuatac.nn.denoising.examples.noisy_inputs import Measured, Track  # noqa: E402
+from gpuatac.nn.denoising.examples.splits import Split  # noqa: E402
 from gpuatac.nn.recipes import PRESETS, Recipe, preset  # noqa: E402
-from gpuatac.nn.splits import Split  # noqa: E402
 from gpuatac.nn.state import load_state, save_state  # noqa: E402
 from gpuatac.nn.training import train  # noqa: E402
-from gpuatac.nn.validating import validate  # noqa: E402
+from gpuatac.nn.validation import validate  # noqa: E402
 
 SPLIT = Split(train=(0, 1), validation=(2,))
 PEAKS = {

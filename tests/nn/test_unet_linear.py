@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch", reason="the denoiser needs PyTorch (extra n
 
 from gpuatac.errors import InputError  # noqa: E402
 from gpuatac.nn.contract import Batch, LossWeights  # noqa: E402
-from gpuatac.nn.linear import Linear, Logistic  # noqa: E402
-from gpuatac.nn.unet import UNet  # noqa: E402
+from gpuatac.nn.denoising.networks.linear import Linear, Logistic  # noqa: E402
+from gpuatac.nn.denoising.networks.unet import UNet  # noqa: E402
 
 TINY = {"channels": (3, 4, 5), "kernel_sizes": (5, 4, 7), "bottleneck_channels": 6, "bottleneck_kernel_size": 10}
 

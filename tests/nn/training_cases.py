@@ -9,7 +9,7 @@ from torch import nn
 from gpuatac import Genome
 from gpuatac.backend import get
 from gpuatac.nn.contract import Denoised
-from gpuatac.nn.losses import published_loss
+from gpuatac.nn.denoising.networks.losses import published_loss
 
 GENOME = Genome("toy", {"chr1": 20_000, "chr2": 9_000, "chr3": 7_003})
 HALF_WIDTH = 10

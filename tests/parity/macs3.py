@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 import gpuatac as ga
-from gpuatac.core.peaks import PeakModel, call_peaks
-from gpuatac.core.pseudobulk import totals_of
+from gpuatac.core.peaks.calling import call_peaks
+from gpuatac.core.peaks.scores import PeakModel
+from gpuatac.core.tracks.pseudobulk import totals_of
 from gpuatac.ex._peaks import peak_names
 from gpuatac.tl._peak_tables import peak_frame
 

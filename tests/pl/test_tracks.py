@@ -14,9 +14,9 @@ import gpuatac as ga
 from gpuatac import pl
 from gpuatac.errors import InputError, MissingFileError, MissingSlotError
 from gpuatac.genome import Genome
-from gpuatac.io import attach
-from gpuatac.io.gene_models import GeneModel
-from gpuatac.io.genes import read_transcripts
+from gpuatac.io.fragments import attach
+from gpuatac.io.genome.gene_models import GeneModel
+from gpuatac.io.genome.transcripts import read_transcripts
 from gpuatac.pl import _track_layout as layout
 from gpuatac.pl._track_genes import gene_rows
 

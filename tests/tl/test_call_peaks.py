@@ -6,9 +6,9 @@ import pytest
 
 import gpuatac as ga
 from gpuatac import slots
-from gpuatac.core.pseudobulk import FragmentFilter
+from gpuatac.core.tracks.pseudobulk import FragmentFilter
 from gpuatac.errors import InputError, MissingSlotError
-from gpuatac.io.pseudobulk import Pseudobulks
+from gpuatac.io.fragments.pseudobulk import Pseudobulks
 
 SIZES = {"chr1": 400_000, "chr10": 150_000, "chr2": 90_000, "chrM": 16_000}
 
@@ -132,7 +132,7 @@ def test_samples_of_several_files_are_pooled(adata, folder, genome, rows):
 
 def test_peaks_do_not_depend_on_where_the_ends_are_kept(adata, monkeypatch, folder):
     want = ga.tl.call_peaks(adata, groupby="kind", inplace=False, use_counts=True, counting_strategy="fragment")
-    monkeypatch.setattr("gpuatac.io.pseudobulk.KEPT_SHARE", 1 << 40)  # nothing may stay in memory
+    monkeypatch.setattr("gpuatac.io.fragments.pseudobulk.KEPT_SHARE", 1 << 40)  # nothing may stay in memory
     got = ga.tl.call_peaks(adata, groupby="kind", inplace=False, use_counts=True, counting_strategy="fragment")
     for name in want:
         equal(got[name], want[name])

@@ -14,9 +14,9 @@ from scipy.stats import chi2, mannwhitneyu, norm, zscore
 from sklearn.linear_model import LogisticRegression
 
 import gpuatac as ga
-from gpuatac.core import differential, glm, ranks
-from gpuatac.core.groups import features_by_cells
-from gpuatac.core.multitest import benjamini_hochberg
+from gpuatac.core.differential import glm, ranks, two_groups
+from gpuatac.core.differential.groups import features_by_cells
+from gpuatac.core.differential.multitest import benjamini_hochberg
 from gpuatac.errors import InputError, MissingSlotError
 
 COLUMNS = ["feature name", "log2(fold_change)", "p-value", "adjusted p-value"]
@@ -376,8 +376,8 @@ def test_features_in_blocks_give_the_same(bk, adata, method, at_once):
         "covariates": np.empty((80, 0)),
         "weight": np.full(adata.n_vars, 40),
     }
-    whole = differential.compare(bk, x, features, cells, cells > 40, **given)
-    parts = differential.compare(bk, x, features, cells, cells > 40, **given, at_once=at_once)
+    whole = two_groups.compare(bk, x, features, cells, cells > 40, **given)
+    parts = two_groups.compare(bk, x, features, cells, cells > 40, **given, at_once=at_once)
     np.testing.assert_allclose(parts, whole, rtol=1e-9)
     assert whole[1] == whole[3]
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import gpuatac as ga
-from gpuatac.core.peaks import PeakModel, call_peaks
-from gpuatac.core.pseudobulk import totals_of
+from gpuatac.core.peaks.calling import call_peaks
+from gpuatac.core.peaks.scores import PeakModel
+from gpuatac.core.tracks.pseudobulk import totals_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))
 from macs3 import CASES, ours

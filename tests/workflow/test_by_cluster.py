@@ -15,9 +15,9 @@ from scipy.stats import norm
 import gpuatac as ga
 from gpuatac import memory
 from gpuatac.errors import InputError, OutputExistsError
-from gpuatac.io.csr_file import is_on_disk
+from gpuatac.io.matrices.csr_file import is_on_disk
 from gpuatac.options import RunOptions
-from gpuatac.workflow import by_cluster, steps
+from gpuatac.workflow.main_job import by_cluster, steps
 
 
 def told(result):
@@ -114,7 +114,7 @@ def test_figures_show_marker_regions_and_their_tracks(whole):
     assert all(p.stat().st_size > 5000 for p in whole.figures)
     matrix = ga.io.read_h5ad(whole.peak_matrix)
     genome = ga.io.read_genome(told(whole)["options"]["genome"])
-    from gpuatac.workflow.figures import AROUND, loci
+    from gpuatac.workflow.main_job.figures import AROUND, loci
 
     marked = by_cluster.markers_of(matrix)
     found = loci(whole.adata, matrix, genome)

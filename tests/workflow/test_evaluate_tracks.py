@@ -14,15 +14,15 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gpuatac.backend import resolve
-from gpuatac.core import smoothing
-from gpuatac.core.track_metrics import evaluate
+from gpuatac.core.tracks import smoothing
+from gpuatac.core.tracks.track_metrics import evaluate
 from gpuatac.errors import InputError, OutputExistsError
 from gpuatac.genome import Genome
-from gpuatac.io.atacworks_h5 import AtacworksH5, H5Tracks, Intervals
-from gpuatac.io.file_tracks import FileTracks
-from gpuatac.workflow import evaluate_tracks
-from gpuatac.workflow.evaluate_denoiser import evaluate_denoiser
-from gpuatac.workflow.evaluate_tracks import compare
+from gpuatac.io.tracks.atacworks_h5 import AtacworksH5, H5Tracks, Intervals
+from gpuatac.io.tracks.file_tracks import FileTracks
+from gpuatac.workflow.denoiser import evaluate_tracks
+from gpuatac.workflow.denoiser.evaluate import evaluate_denoiser
+from gpuatac.workflow.denoiser.evaluate_tracks import compare
 
 SIZES = {"chr1": 300_000, "chr2": 250_000}
 NAMES = ["raw", "box 201", "box 401", "Gaussian 80", "Gaussian 150", "Gaussian 250", "Gaussian mix"]

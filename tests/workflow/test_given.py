@@ -15,9 +15,9 @@ from anndata import AnnData
 
 import gpuatac as ga
 from gpuatac.errors import FileFormatError, InputError
-from gpuatac.workflow import steps, summary
-from gpuatac.workflow.checks import given_options
-from gpuatac.workflow.truth import compare, read_truth
+from gpuatac.workflow.main_job import steps, summary
+from gpuatac.workflow.main_job.checks import given_options
+from gpuatac.workflow.main_job.truth import compare, read_truth
 
 # ------------------------------------------------------------------------------------------------------ options
 

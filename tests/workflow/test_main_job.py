@@ -14,8 +14,8 @@ import scipy.sparse as sp
 import gpuatac as ga
 from gpuatac.errors import InputError, MissingFileError, OutputExistsError
 from gpuatac.options import RunOptions, defaults, defaults_table
-from gpuatac.workflow import by_cluster
-from gpuatac.workflow.steps import RESTARTS, STEPS
+from gpuatac.workflow.main_job import by_cluster
+from gpuatac.workflow.main_job.steps import RESTARTS, STEPS
 
 TOY = {"chr1": 2_000_000, "chr2": 1_200_000, "chrM": 16_569}
 

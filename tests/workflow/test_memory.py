@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import gpuatac as ga
-from gpuatac import compiling, memory
+from gpuatac import memory
+from gpuatac.backend import compile_time
 from gpuatac.errors import InputError
-from gpuatac.io.csr_file import is_on_disk
-from gpuatac.workflow.summary import COMPILING, as_text
+from gpuatac.io.matrices.csr_file import is_on_disk
+from gpuatac.workflow.main_job.summary import COMPILING, as_text
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +74,9 @@ def test_a_run_takes_up_the_sample_that_an_interrupted_one_finished(small, optio
 def test_compiling_is_counted_apart():
     import numba
 
-    before = compiling.seconds()
+    before = compile_time.seconds()
     numba.njit(lambda x: x + 1)(3)
-    assert compiling.seconds() > before
+    assert compile_time.seconds() > before
 
 
 def test_compiling_stands_last_among_the_seconds(done):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import scipy.sparse as sp
 
-from gpuatac.backend.cpu.counting import Counting
-from gpuatac.backend.cpu.graph import Graph
-from gpuatac.backend.cpu.linalg import Linalg
-from gpuatac.backend.cpu.matrices import Matrices
-from gpuatac.backend.cpu.ordering import Ordering
-from gpuatac.backend.cpu.parsing import Parsing
-from gpuatac.backend.cpu.peaks import Peaks
-from gpuatac.backend.cpu.pileup import Pileup
+from gpuatac.backend.cpu.counting.counts import Counting
+from gpuatac.backend.cpu.differential.matrices import Matrices
+from gpuatac.backend.cpu.embedding.graph import Graph
+from gpuatac.backend.cpu.embedding.linalg import Linalg
+from gpuatac.backend.cpu.peaks.calling import Peaks
+from gpuatac.backend.cpu.reading.ordering import Ordering
+from gpuatac.backend.cpu.reading.parsing import Parsing
+from gpuatac.backend.cpu.tracks.pileup import Pileup
 
 if TYPE_CHECKING:
     from gpuatac.backend.protocol import Csr

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gpuatac import compiling
+from gpuatac.backend import compile_time
 
 #: The number types that common.cuh names.
 DTYPES = {
@@ -164,7 +164,7 @@ class CudaLauncher:
                 module = self._cupy.RawModule(code=source(kernel.file), options=("-std=c++17",))
                 began = time.perf_counter()
                 module.compile()
-                compiling.record(time.perf_counter() - began)
+                compile_time.record(time.perf_counter() - began)
                 self._modules[device, kernel.file] = module
             function = self._functions[device, kernel.name] = module.get_function(kernel.name)
         return function

@@ -1,0 +1,1 @@
+"""Groups of cells compared. On a CPU, in NumPy and Numba."""

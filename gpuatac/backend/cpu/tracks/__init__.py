@@ -1,0 +1,1 @@
+"""Coverage and cuts along the genome. On a CPU, in NumPy and Numba."""

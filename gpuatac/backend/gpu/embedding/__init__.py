@@ -1,0 +1,1 @@
+"""Linear algebra, the neighbour graph, layout and clusters. On a GPU."""

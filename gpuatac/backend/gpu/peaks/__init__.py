@@ -1,0 +1,1 @@
+"""Peak calling and consensus. On a GPU."""

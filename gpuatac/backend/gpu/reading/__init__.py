@@ -1,0 +1,1 @@
+"""From text and BAM records to sorted columns. On a GPU."""

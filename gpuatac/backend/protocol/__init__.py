@@ -1,0 +1,107 @@
+"""What a backend offers. Both sides implement every name here with the same meaning and the same numbers.
+
+Conventions. ``xp`` arrays are NumPy on the CPU and CuPy on a GPU. Fragment columns of *one chromosome* come
+as ``start``, ``end`` (int32, 0-based half-open) and ``row`` (int32: the matrix row of the fragment's cell, -1 to
+leave the fragment out), sorted by start. An *insertion* is a cut site: ``start`` and ``end - 1``. Results are
+sums, so they add up over chromosomes and over parts. A ``Csr`` is the triple (indptr int64, indices int32,
+data int32 on a CPU / float32 on a GPU; uint8 in parts that wait for ``hstack``), rows sorted by column without repeats or zeros.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from gpuatac.backend.protocol.arrays import Csr
+from gpuatac.backend.protocol.counting import STRATEGIES, Counting, Quality, Strategy, TssCounts
+from gpuatac.backend.protocol.differential import Matrices
+from gpuatac.backend.protocol.embedding import Graph, Linalg, Packed
+from gpuatac.backend.protocol.peaks import Cutoffs, Geometry, Peaks, SegmentLengths, Segments, Summits
+from gpuatac.backend.protocol.reading import Ordering, ParsedBlock, Parsing, Segment
+from gpuatac.backend.protocol.tracks import GroupEnds, Pileup, Runs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "STRATEGIES",
+    "Backend",
+    "Counting",
+    "Csr",
+    "Cutoffs",
+    "Geometry",
+    "Graph",
+    "GroupEnds",
+    "Linalg",
+    "Matrices",
+    "Ordering",
+    "Packed",
+    "ParsedBlock",
+    "Parsing",
+    "Peaks",
+    "Pileup",
+    "Quality",
+    "Runs",
+    "Segment",
+    "SegmentLengths",
+    "Segments",
+    "Strategy",
+    "Summits",
+    "TssCounts",
+]
+
+
+class Backend(Protocol):
+    """One device: its array module, its sparse module and its primitives."""
+
+    name: Literal["cpu", "gpu"]
+    xp: Any
+    sparse: Any
+    count_dtype: Any  # int32 on a CPU, float32 on a GPU
+    parsing: Parsing
+    ordering: Ordering
+    counting: Counting
+    pileup: Pileup
+    peaks: Peaks
+    linalg: Linalg
+    graph: Graph
+    matrices: Matrices
+
+    def asarray(self, array: Any) -> Any:
+        """The array in this backend's memory (a move from the host when needed)."""
+        ...
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """The array as NumPy."""
+        ...
+
+    def csr(self, parts: Csr, shape: tuple[int, int]) -> Any:
+        """A CSR matrix of this backend from its parts."""
+        ...
+
+    def csr_from_host(self, matrix: Any) -> Any:
+        """A SciPy matrix as this backend's CSR."""
+        ...
+
+    def csr_to_host(self, matrix: Any) -> Any:
+        """This backend's CSR as SciPy's."""
+        ...
+
+    def scale_rows(self, matrix: Any, factors: Any) -> Any:
+        """This backend's CSR with row i multiplied by factors[i]; the pattern is shared, the data are new."""
+        ...
+
+    def categorical(self, codes: Any, categories: list[str]) -> Any:
+        """A categorical column (pandas or cuDF) from integer codes."""
+        ...
+
+    def frame(self, columns: dict[str, Any]) -> Any:
+        """A table (pandas or cuDF) of columns of equal length."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished (nothing on a CPU)."""
+        ...
+
+    def memory(self) -> dict[str, int]:
+        """Bytes total, free and at peak, of the device."""
+        ...

@@ -1,0 +1,1 @@
+"""Features, linear algebra, the neighbour graph, layout and clusters."""

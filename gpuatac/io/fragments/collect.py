@@ -1,0 +1,231 @@
+"""Rows in any order, block by block, to sorted fragments: in memory, or chromosome by chromosome through disk.
+
+Blocks are split by chromosome as they come. While they fit into a share of the memory limit they are kept; beyond it
+they are written to a scratch folder, one file for each chromosome, and later sorted one chromosome at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpuatac import progress
+from gpuatac.backend.protocol import Segment
+from gpuatac.fragments import CellTotals, Columns, Fragments, ReadSummary
+from gpuatac.io.files.scratch import new_scratch
+from gpuatac.io.fragments.barcodes import BarcodeTable
+from gpuatac.memory import get_memory, give_back
+from gpuatac.threads import get_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from gpuatac.backend.protocol import Backend, ParsedBlock
+    from gpuatac.genome import Genome
+
+logger = logging.getLogger(__name__)
+ROW_BYTES = 16  # start, end, cell and count
+MANY_RUNS = 64  # a block with more changes of chromosome is put in order of chromosomes first
+KEPT_SHARE = 5  # columns stay in memory up to this part of the limit
+
+
+def resident_limit(bk: Backend) -> int:
+    """Bytes of columns that may stay in memory."""
+    return get_memory() // KEPT_SHARE if bk.name == "cpu" else bk.memory()["total"] // KEPT_SHARE
+
+
+class Collector:
+    """Takes parsed blocks in file order; ``finish`` says which barcodes are kept; then come the sorted columns.
+
+    Use it as a context manager: the scratch folder (made in ``scratch``, or where the system keeps temporary files) goes
+    when the block ends. ``keep_all`` holds everything in memory, whatever the limit.
+    """
+
+    def __init__(
+        self,
+        bk: Backend,
+        genome: Genome,
+        *,
+        mito_codes: Collection[int],
+        scratch: Path | None,
+        keep_all: bool = False,
+    ) -> None:
+        self.bk = bk
+        self.genome = genome
+        self.barcodes = BarcodeTable()
+        self.has_strand = False
+        self.n_rows = 0
+        self._is_mito = np.zeros(len(genome.names), bool)
+        self._is_mito[list(mito_codes)] = True
+        self._segments: list[list[Segment]] = [[] for _ in genome.names]
+        self._held = 0
+        self._limit = sys.maxsize if keep_all else resident_limit(bk)
+        self._scratch_parent = scratch
+        self._scratch: Path | None = None
+        self._spilled: list[list[tuple[int, bool]]] = [[] for _ in genome.names]  # (rows, with strand) of each record
+        self._new_code: Any = None
+
+    def __enter__(self) -> Collector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether columns went to disk, so that they should not be gathered in memory again."""
+        return self._scratch is not None
+
+    def add(self, block: ParsedBlock) -> None:
+        """Take the rows of the next block."""
+        bk, xp = self.bk, self.bk.xp
+        pieces = list(self._by_chromosome(block))
+        n_names = block.name_ptr.size - 1
+        mito = np.zeros(n_names, np.int64)
+        for code, piece in pieces:
+            if self._is_mito[code]:
+                mito += bk.to_host(xp.bincount(piece.cell, minlength=n_names))
+        numbers = self.barcodes.add(block, mito)
+        if not pieces:
+            return
+        remap = bk.asarray(numbers)
+        for code, piece in pieces:
+            self._segments[code].append(piece._replace(cell=remap[piece.cell]))
+        self._account(int(block.start.shape[0]), with_strand=block.has_strand)
+
+    def add_fragments(self, fragments: Fragments) -> None:
+        """Take the rows of a table whose barcodes were not seen before."""
+        bk, xp = self.bk, self.bk.xp
+        n = fragments.n_cells
+        rows, mito, copies = (np.zeros(n, np.int64) for _ in range(3))
+        for code, _ in fragments.chromosomes():
+            part = fragments.columns(code)
+            count = bk.to_host(xp.bincount(part.cell, minlength=n)).astype(np.int64)
+            rows += count
+            mito += count * self._is_mito[code]
+            copies += bk.to_host(xp.bincount(part.cell, weights=part.count, minlength=n)).astype(np.int64)
+            self._segments[code].append(Segment(*part))
+        names = [name.encode() for name in fragments.barcodes.tolist()]
+        text = np.frombuffer(b"".join(names), np.uint8)
+        self.barcodes.add_names(text, np.cumsum([0, *map(len, names)], dtype=np.int64), rows, mito, copies)
+        self.n_rows += len(fragments)
+        self.has_strand |= fragments.strand is not None
+
+    def _by_chromosome(self, block: ParsedBlock) -> Iterator[tuple[int, Segment]]:
+        xp = self.bk.xp
+        n = int(block.chrom.shape[0])
+        if not n:
+            return
+        columns = (block.start, block.end, block.barcode, block.count, block.strand if block.has_strand else None)
+        chrom = block.chrom
+        change = xp.flatnonzero(chrom[1:] != chrom[:-1])
+        if change.shape[0] > MANY_RUNS:
+            order = xp.argsort(chrom, kind="stable")
+            chrom = chrom[order]
+            columns = tuple(None if c is None else c[order] for c in columns)
+            change = xp.flatnonzero(chrom[1:] != chrom[:-1])
+        edges = [0, *(change + 1).tolist(), n]
+        codes = chrom[xp.asarray(edges[:-1])].tolist()
+        for code, low, high in zip(codes, edges[:-1], edges[1:], strict=True):
+            yield code, Segment(*(None if c is None else c[low:high] for c in columns))
+
+    def _account(self, n: int, *, with_strand: bool) -> None:
+        self.n_rows += n
+        self.has_strand |= with_strand
+        self._held += n * (ROW_BYTES + with_strand)
+        if self._held > self._limit:
+            self._spill()
+
+    def _spill(self) -> None:
+        """Move the rows held to the scratch folder."""
+        if self._scratch is None:
+            self._scratch = new_scratch(self._scratch_parent)
+            logger.info(
+                "memory: %d MB of fragments in memory, the share of the limit (%d MB): they go to disk from here on",
+                self._held >> 20,
+                get_memory() >> 20,
+            )
+        for code, segments in enumerate(self._segments):
+            if not segments:
+                continue
+            with (self._scratch / f"{code}.bin").open("ab") as out:
+                for segment in segments:
+                    self._spilled[code].append((int(segment.start.shape[0]), segment.strand is not None))
+                    for column in segment:
+                        if column is not None:
+                            np.ascontiguousarray(self.bk.to_host(column)).tofile(out)
+            segments.clear()
+        self._held = 0
+        give_back()
+
+    def finish(self, keep: np.ndarray, order: np.ndarray) -> None:
+        """Keep the barcodes ``order`` (numbers, in their final order); ``keep`` is their mask."""
+        new_code = np.full(max(keep.size, 1), -1, np.int32)
+        new_code[order] = np.arange(order.size, dtype=np.int32)
+        self._new_code = self.bk.asarray(new_code)
+        if self.on_disk:
+            self._spill()
+
+    def totals(self, order: np.ndarray) -> CellTotals:
+        """Rows, mitochondrial rows and copies of the barcodes ``order``."""
+        table = self.barcodes
+        return CellTotals(table.rows[order], table.mito_rows[order], table.copies[order])
+
+    def _take(self, code: int) -> list[Segment]:
+        """The rows of one chromosome, which the collector forgets."""
+        segments, self._segments[code] = self._segments[code], []
+        if self._scratch is None or not self._spilled[code]:
+            return segments
+        path = self._scratch / f"{code}.bin"
+        with path.open("rb") as file:
+            for n, with_strand in self._spilled[code]:
+                columns = [self.bk.asarray(np.fromfile(file, np.int32, n)) for _ in range(4)]
+                strand = self.bk.asarray(np.fromfile(file, np.int8, n)) if with_strand else None
+                segments.append(Segment(*columns, strand))
+        path.unlink()
+        return segments
+
+    def chromosome(self, code: int) -> tuple[Columns, bool]:
+        """Kept rows of one chromosome, sorted by (start, end, cell), and whether they came sorted by start; once only."""
+        segments = self._take(code)
+        n = sum(self.bk.ordering.count_kept(s.cell, self._new_code) for s in segments)
+        out = self._empty(n)
+        return out, self.bk.ordering.merge_segments(segments, self._new_code, out)
+
+    def _empty(self, n: int) -> Columns:
+        xp = self.bk.xp
+        strand = xp.empty(n, np.int8) if self.has_strand else None
+        return Columns(*(xp.empty(n, np.int32) for _ in range(4)), strand)
+
+    def fragments(self, barcodes: np.ndarray, summary: ReadSummary, totals: CellTotals) -> Fragments:
+        """Everything in memory."""
+        bk = self.bk
+        n_chroms = len(self.genome.names)
+        kept = [
+            sum(bk.ordering.count_kept(s.cell, self._new_code) for s in self._segments[code])
+            for code in range(n_chroms)
+        ]
+        ptr = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
+        flat = self._empty(int(ptr[-1]))
+        whole = Fragments(self.genome, barcodes, ptr, *flat, summary, totals)
+
+        def fill(code: int) -> bool:
+            return bk.ordering.merge_segments(self._take(code), self._new_code, whole.columns(code))
+
+        with (
+            ThreadPoolExecutor(get_threads() if bk.name == "cpu" else 1) as pool,
+            progress.bar("sorting", int(ptr[-1]), scale=True) as done,
+        ):
+            for code, was_sorted in enumerate(pool.map(fill, range(n_chroms))):
+                summary.sorted_input &= was_sorted
+                done(int(kept[code]))
+                if kept[code]:
+                    give_back()
+        return whole

@@ -1,0 +1,1 @@
+"""The denoiser: its networks, its examples, and how whole tracks pass through it."""

@@ -1,0 +1,1 @@
+"""Training examples of the denoiser, from tracks and from AtacWorks' HDF5."""

@@ -1,0 +1,98 @@
+"""The published baselines of one convolution: a linear model of the signal, a logistic one of the peaks."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from gpuatac import check
+from gpuatac.nn.denoising.networks.layers import CoverageModel, same_padding
+
+
+class Linear(CoverageModel):
+    """The signal as a weighted sum of the bases around (AtacWorks' linear baseline).
+
+        signal[i] = b + sum over channels c and taps t of W[c, t] x[c, i + t - (field - 1) // 2]
+
+    The log odds of lying in a peak are a straight line of the signal with a slope and an intercept of their own, which do not
+    move the weights of the signal when they are trained.
+
+    Parameters
+    ----------
+    field
+        Taps, bp.
+    in_channels
+        1 + number of extra tracks.
+
+    Raises
+    ------
+    InputError
+        When an option is out of range.
+
+    Examples
+    --------
+    >>> from gpuatac.nn.denoising.networks.linear import Linear
+    >>> Linear(field=401).halo
+    200
+    """
+
+    kind = "linear"
+
+    def __init__(self, *, field: int = 8401, in_channels: int = 1) -> None:
+        super().__init__()
+        field, in_channels = check.integer("field", field, 1), check.integer("in_channels", in_channels, 1)
+        self.options = {"field": field, "in_channels": in_channels}
+        self.conv_layer = nn.Conv1d(in_channels, 1, field)
+        self.slope = nn.Parameter(torch.ones(1))
+        self.intercept = nn.Parameter(torch.zeros(1))
+        self.n_extra = in_channels - 1
+        self.halo = max(same_padding(field, 1))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, in_channels, L) to signal and log odds, (n, L) each."""
+        signal = _summed(self.conv_layer, x)
+        return signal, self.slope * signal.detach() + self.intercept
+
+
+class Logistic(CoverageModel):
+    """The log odds of lying in a peak as a weighted sum of the bases around (AtacWorks' logistic baseline).
+
+    The signal is the noisy coverage times a scale of its own, 1 at first.
+
+    Parameters
+    ----------
+    field
+        Taps, bp.
+    in_channels
+        1 + number of extra tracks.
+
+    Raises
+    ------
+    InputError
+        When an option is out of range.
+
+    Examples
+    --------
+    >>> from gpuatac.nn.denoising.networks.linear import Logistic
+    >>> Logistic(field=400).halo
+    200
+    """
+
+    kind = "logistic"
+
+    def __init__(self, *, field: int = 8401, in_channels: int = 1) -> None:
+        super().__init__()
+        field, in_channels = check.integer("field", field, 1), check.integer("in_channels", in_channels, 1)
+        self.options = {"field": field, "in_channels": in_channels}
+        self.conv_layer = nn.Conv1d(in_channels, 1, field)
+        self.scale = nn.Parameter(torch.ones(1))
+        self.n_extra = in_channels - 1
+        self.halo = max(same_padding(field, 1))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, in_channels, L) to signal and log odds, (n, L) each."""
+        return self.scale * x[:, 0], _summed(self.conv_layer, x)
+
+
+def _summed(conv: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
+    return conv(nn.functional.pad(x, same_padding(conv.kernel_size[0], 1))).squeeze(1)

@@ -1,0 +1,1 @@
+"""Jobs of the denoiser: ``gpuatac denoise``, ``train-denoiser`` and ``evaluate-denoiser``."""

@@ -1,0 +1,296 @@
+"""Cells and their groups, as they are given to a job on groups: an .h5ad, or fragment files and a table of groups."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gpuatac import check, pp, slots
+from gpuatac.errors import FileFormatError, InputError
+from gpuatac.io.fragments.attach import records_of, set_records
+from gpuatac.io.fragments.source import is_bam
+from gpuatac.io.genome.sizes import read_genome
+from gpuatac.pp._import import sample_names
+from gpuatac.workflow.main_job.resume import fragments_on
+from gpuatac.workflow.main_job.truth import known_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+ALLOWED = "a tab-separated table with a barcode (or sample#barcode) and a group on each line, with or without a header"
+HEADER_BARCODE = ("", "barcode", "barcodes", "cell", "cells", "cell_id", "cellid", "cell_name", "cb", "index")
+HEADER_GROUP = (
+    "group",
+    "groups",
+    "cluster",
+    "clusters",
+    "leiden",
+    "louvain",
+    "cell_type",
+    "celltype",
+    "label",
+    "annotation",
+)
+BESIDE = (slots.X_UMAP, slots.X_SPECTRAL, slots.X_HARMONY)
+BAM_OPTIONS = ("barcode_tag", "barcode_regex", "min_mapq", "is_paired")
+
+
+@dataclass(frozen=True)
+class Given:
+    """Cells, the group of each (missing: in none), and the replicate where one was asked for."""
+
+    adata: AnnData
+    groups: pd.Categorical
+    replicate: pd.Categorical | None
+    label: str  # what the groups are called in obs
+
+
+def cells_and_groups(
+    inputs: Sequence[Path],
+    *,
+    groupby: str | None,
+    groups: Path | None,
+    replicate: str | None,
+    genome: str | None,
+    contigs: str | None,
+    names: Sequence[str] | None,
+    bulk: bool,
+    bam: Mapping[str, Any],
+    device: str,
+) -> Given:
+    """Read what was given; the fragments lie on ``device``."""
+    for path in inputs:
+        check.existing_file(path, "input")
+    if not inputs:
+        msg = "no input is given; allowed: an .h5ad written by gpuatac, or fragment files; name at least one."
+        raise InputError(msg)
+    own = [path for path in inputs if is_own_h5ad(path)]
+    table = None if groups is None else read_labels(groups)
+    if bulk and (groups is not None or groupby is not None):
+        msg = "bulk takes each file as one group, and groups are given as well; leave one of them out (--bulk, --groups, --groupby)."
+        raise InputError(msg)
+    if own:
+        wrong = {"genome": genome, "contigs": contigs, "names": names, "bulk": bulk or None, **bam}
+        _refuse_beside_h5ad(inputs, [name for name, value in wrong.items() if value is not None])
+        adata = _cells_of(own[0])
+        fragments_on(adata, device)
+    else:
+        if groupby is not None and (table is None or groupby not in table):
+            foreign = [path.name for path in inputs if path.suffix == ".h5ad"]
+            held = f"{foreign[0]} does not tell where its fragments are" if foreign else "no table of groups is given"
+            if table is not None:
+                held = f"the table of groups has {', '.join(table.columns)}"
+            msg = (
+                f"groupby {groupby!r} names no column: {held}; allowed: a column of obs of an .h5ad written by gpuatac, or of the "
+                "table of groups; give one of these (--groups TSV)."
+            )
+            raise InputError(msg)
+        adata = _imported(
+            inputs, table, genome=genome, contigs=contigs, names=names, bulk=bulk, bam=dict(bam), device=device
+        )
+    known = None if table is None else _matched(adata, table, groups)
+    if known is not None and (groupby is None or groupby in known):
+        label, values = groupby or "group", known[groupby or known.columns[0]]
+    elif groupby is not None:
+        label, values = groupby, _column(adata, groupby, "groupby")
+    else:
+        label, values = slots.SAMPLE, _samples(adata)
+    return Given(adata, _categories(values), _replicates(adata, known, replicate), label)
+
+
+def is_own_h5ad(path: Path) -> bool:
+    """Whether an .h5ad names its fragments as ours do."""
+    import h5py
+
+    if path.is_dir() or not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path, "r") as file:
+        return f"uns/{slots.FRAGMENTS}/samples" in file and f"uns/{slots.GENOME}" in file
+
+
+def _refuse_beside_h5ad(inputs: Sequence[Path], given: list[str]) -> None:
+    if len(inputs) > 1:
+        msg = (
+            f"{len(inputs)} inputs are given and one is an .h5ad with cells of its own; allowed: one .h5ad, or fragment files; give "
+            "the .h5ad alone, or the fragment files and a table of groups (--groups)."
+        )
+        raise InputError(msg)
+    if given:
+        msg = (
+            f"{', '.join(given)} cannot be set for {inputs[0].name}, which says by itself where its fragments are; allowed: "
+            "for fragment files; leave it out."
+        )
+        raise InputError(msg)
+
+
+def _cells_of(path: Path) -> AnnData:
+    """Cells, layout and embedding of an .h5ad, without its matrices; its fragments are found beside it."""
+    import anndata as ad
+    import h5py
+    from anndata.io import read_elem
+
+    with h5py.File(path, "r") as file:
+        held = (slots.FRAGMENTS, slots.GENOME, slots.READ_SUMMARY, slots.HISTORY)
+        uns = {key: read_elem(file["uns"][key]) for key in held if key in file["uns"]}
+        obsm = {key: read_elem(file["obsm"][key]) for key in BESIDE if key in file.get("obsm", ())}
+        adata = ad.AnnData(obs=read_elem(file["obs"]), uns=uns, obsm=obsm)
+    set_records(adata, records_of(adata), str(path.absolute().parent))
+    return adata
+
+
+def _imported(
+    inputs: Sequence[Path],
+    table: pd.DataFrame | None,
+    *,
+    genome: str | None,
+    contigs: str | None,
+    names: Sequence[str] | None,
+    bulk: bool,
+    bam: dict[str, Any],
+    device: str,
+) -> AnnData:
+    if genome is None:
+        msg = (
+            "genome is not given; allowed: hg38, hg19, mm10, mm39, or a chrom.sizes, .fai or FASTA file: pass genome=... (--genome), "
+            "or an .h5ad written by gpuatac, which needs none."
+        )
+        raise InputError(msg)
+    are_bam = any(is_bam(path) for path in inputs)
+    given = {name: value for name, value in bam.items() if value is not None}
+    if given and not are_bam:
+        msg = f"{', '.join(given)} is for BAM files, and none of the inputs is one; leave it out."
+        raise InputError(msg)
+    samples = sample_names(list(inputs), names)
+    sizes = read_genome(str(genome), contigs=contigs or "main")  # type: ignore[arg-type]
+    if bulk or "barcode_regex" in given:
+        given["barcode_tag"] = None
+    adata = pp.import_fragments(
+        list(inputs),
+        sizes,
+        sample=samples,
+        min_num_fragments=0,
+        whitelist=None if table is None else {name.rpartition("#")[2] for name in table.index},
+        device=device,  # type: ignore[arg-type]
+        bam_options=given or None,
+    )
+    if not adata.n_obs and table is None:
+        texts = "\n".join(f"{name}: {s.as_text()}" for name, s in pp.read_summaries(adata).items())
+        msg = f"no fragment was kept; check the genome and the file, and pass --bulk for BAM files without barcodes.\n{texts}"
+        raise InputError(msg)
+    return adata
+
+
+# ---------------------------------------------------------------------------------------------------------- labels
+
+
+def read_labels(path: Path) -> pd.DataFrame:
+    """The table of groups by barcode: text, missing where a field is empty; the first column is the group."""
+    check.existing_file(path, "table of groups")
+    if path.is_dir():
+        msg = f"table of groups {path} is a folder; allowed: {ALLOWED}; pass the file's path."
+        raise InputError(msg)
+    remedy = "give one line for each cell"
+    try:
+        table = pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, na_values=["", "NA", "nan"])
+    except pd.errors.EmptyDataError as error:
+        raise FileFormatError(path, "an empty file", ALLOWED, remedy) from error
+    except (pd.errors.ParserError, UnicodeDecodeError, EOFError, OSError) as error:
+        raise FileFormatError(path, f"no table ({error})", ALLOWED, remedy) from error
+    if table.shape[1] == 1:
+        raise FileFormatError(path, "one column", ALLOWED, "separate barcode and group by a tab", line=1)
+    first = ["" if pd.isna(text) else str(text) for text in table.iloc[0]]
+    has_header = first[0].lower() in HEADER_BARCODE or first[1].lower() in HEADER_GROUP
+    if has_header:
+        table = table.iloc[1:]
+    columns = first if has_header else ["barcode", "group", *(f"column_{k}" for k in range(3, table.shape[1] + 1))]
+    table.columns = pd.Index([name or f"column_{k}" for k, name in enumerate(columns, 1)])
+    if table.empty:
+        raise FileFormatError(path, "no cell below the header", ALLOWED, remedy)
+    barcode = table.iloc[:, 0]
+    offset = 1 + has_header
+    for bad, found in ((barcode.isna(), "an empty barcode"), (barcode.duplicated(), "a barcode a second time")):
+        if bad.any():
+            row = int(np.flatnonzero(bad.to_numpy())[0])
+            named = "" if pd.isna(barcode.iloc[row]) else f" ({barcode.iloc[row]})"
+            raise FileFormatError(path, found + named, ALLOWED, "correct or remove the line", line=row + offset)
+    rest = table.iloc[:, 1:].set_axis(pd.Index(barcode.to_numpy(object)), axis=0)
+    return rest[["group", *rest.columns.drop("group")]] if "group" in rest else rest
+
+
+def _matched(adata: AnnData, table: pd.DataFrame, path: Path | None) -> pd.DataFrame:
+    """The lines of ``table`` in the order of the cells."""
+    samples = [record["sample"] for record in records_of(adata)]
+    known, ambiguous = known_cells(table, adata, samples, adata.obs)
+    name = "the table of groups" if path is None else path.name
+    if ambiguous:
+        msg = (
+            f"{ambiguous:,} barcodes of {name} are in several samples; name them sample#barcode ({', '.join(samples)})."
+        )
+        raise InputError(msg)
+    found = int(known.notna().any(axis=1).sum())
+    if not found:
+        held = ", ".join(map(str, adata.obs_names[:2])) or "none of them"
+        msg = (
+            f"none of the {len(table):,} barcodes of {name} has fragments (it has {table.index[0]}, the data {held}); allowed: "
+            "barcodes as they are in the fragment file, or sample#barcode; correct the table."
+        )
+        raise InputError(msg)
+    if found < len(table):
+        logger.warning("%s: %d of %d barcodes have no fragments and are left out", name, len(table) - found, len(table))
+    return known
+
+
+def _column(adata: AnnData, name: str, role: str) -> Any:
+    if name not in adata.obs:
+        found = ", ".join(map(repr, adata.obs.columns)) or "none"
+        msg = f"{role} {name!r} is no column of the cells; the columns are {found}; name one of them."
+        raise InputError(msg)
+    return adata.obs[name]
+
+
+def _samples(adata: AnnData) -> pd.Series:
+    """The sample of each cell."""
+    if slots.SAMPLE in adata.obs:
+        return adata.obs[slots.SAMPLE]
+    return pd.Series(np.repeat(records_of(adata)[0]["sample"], adata.n_obs), index=adata.obs_names)
+
+
+def _replicates(adata: AnnData, known: pd.DataFrame | None, replicate: str | None) -> pd.Categorical | None:
+    if replicate is None:
+        return None
+    if known is not None and replicate in known:
+        return _categories(known[replicate])
+    if replicate not in adata.obs and Path(replicate).is_file():
+        path = Path(replicate)
+        table = _matched(adata, read_labels(path), path)
+        return _categories(table[table.columns[0]])
+    columns = [*(known.columns if known is not None else []), *adata.obs.columns]
+    if replicate in adata.obs:
+        return _categories(adata.obs[replicate])
+    msg = (
+        f"replicate {replicate!r} is neither a column of the cells ({', '.join(map(str, columns))}) nor a file; allowed: one of "
+        "these, or a table with barcode and replicate; correct it."
+    )
+    raise InputError(msg)
+
+
+def _categories(values: Any) -> pd.Categorical:
+    """Text labels; categories keep their order, others come by first appearance."""
+    series = pd.Series(np.asarray(values, dtype=object))
+    if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
+        order = [str(name) for name in values.cat.remove_unused_categories().cat.categories]
+    else:
+        order = [str(name) for name in dict.fromkeys(series.dropna())]
+    text = series.map(str, na_action="ignore")
+    if not order:
+        msg = "no cell has a group; give a column or table with labels (--groupby, --groups)."
+        raise InputError(msg)
+    return pd.Categorical(text, categories=list(dict.fromkeys(order)))

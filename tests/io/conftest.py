@@ -1,0 +1,1 @@
+"""Helpers of the rooms below (bam_cases, text_files) are found from here."""
