@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuatac.backend import get
-from gpuatac.backend.protocol import reading as p
 from gpuatac.backend.cpu.reading.text_lines import REACH
+from gpuatac.backend.protocol import reading as p
 
 NAMES = [b"chr1", b"1", b"chr2", b"chrM", b"MT"]
 CODES = np.array([0, 0, 1, 2, 2], np.int32)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpuatac import check, progress
-from gpuatac.backend.protocol import reading as p
 from gpuatac.backend import resolve
+from gpuatac.backend.protocol import reading as p
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.fragments import DROP_REASONS, CellTotals, Fragments, ReadSummary
 from gpuatac.genome import MITO_NAMES, Genome
