@@ -210,9 +210,7 @@ class Command:
         for name, value in given.items():
             if value == "none" and "none" not in _choices_declared(options[name]):
                 given[name] = None
-        told = dict(given)
-        positional = [given.pop(name) for name, option in options.items() if option.is_positional and name in given]
-        return self.report(self.job(*positional, **self.gather(given)), told)
+        return self.report(self.job(**self.gather(dict(given))), given)
 
 
 def _choices_declared(option: Option) -> tuple[str, ...]:

@@ -21,16 +21,11 @@ def _told(made: Simulation, _given: Mapping[str, Any]) -> str:
     )
 
 
-def _gathered(given: dict[str, Any]) -> dict[str, Any]:
-    return {("prefix" if name == "out" else name): value for name, value in given.items()}
-
-
 COMMAND = Command(
     name="simulate",
     job=simulate_fragments,
     report=_told,
     beside=(logs,),
-    gather=_gathered,
     examples=(
         "gpuatac simulate --out sample --cells 500 --types 6",
         "gpuatac simulate --out deep --cells 50 --frags 20000 --seed 1",

@@ -15,6 +15,7 @@ from gpuatac.nn.contract import LossWeights
 from gpuatac.nn.denoising.model_options import ModelOptions
 from gpuatac.nn.recipes import Recipe
 from gpuatac.workflow import TrainingData, train_denoiser
+from gpuatac.workflow.denoiser.train import refuse_extra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,9 +63,8 @@ def more(
 
 
 def _gathered(given: dict[str, Any]) -> dict[str, Any]:
-    data = {name: given.pop(name) for name in DATA & set(given)}
-    recipe = {name: given.pop(name) for name in RECIPE & set(given)}
-    options = {name: given.pop(name) for name in MODEL & set(given)}
+    data, recipe, options = ({name: given.pop(name) for name in list(given) if name in of} for of in (DATA, RECIPE, MODEL))
+    refuse_extra(given.get("model", "multiscale"), given.get("extra", ()))
     _refuse_of_other_models(options, given.get("model", "multiscale"))
     weights = {WEIGHTS[name]: given.pop(name) for name in set(WEIGHTS) & set(given)}
     if weights:

@@ -129,9 +129,7 @@ def train_denoiser(
     check.one_of("model", model, MODELS)
     if memory is not None:
         set_memory(memory)
-    if extra and model == "multiscale":
-        msg = "multiscale reads cuts and takes no extra tracks (--extra); choose a model of coverage, such as --model resnet."
-        raise InputError(msg)
+    refuse_extra(model, extra)
     chosen = preset_of(preset or ("multiscale" if model == "multiscale" else "published"))
     changed = recipe if isinstance(recipe, Recipe) else None
     given = {} if recipe is None or changed is not None else dict(recipe)  # type: ignore[call-overload]
@@ -152,6 +150,13 @@ def train_denoiser(
         if not ranks.first:
             logging.getLogger("gpuatac").setLevel(logging.ERROR)
         return _job(asked, chosen, out_files, where, ranks, model, options, extra, init, val_intervals, resume, began)
+
+
+def refuse_extra(model: str, extra: Sequence[str | Path]) -> None:
+    """Raise for extra tracks of a model that reads none."""
+    if extra and model == "multiscale":
+        msg = "multiscale reads cuts and takes no extra tracks (--extra); choose a model of coverage, such as --model resnet."
+        raise InputError(msg)
 
 
 def _job(
