@@ -105,3 +105,32 @@ def test_the_citation_names_this_version_and_licence():
     assert {"message", "title"} <= told.keys()
     assert told["title"].strip(chr(34)).startswith("gpuatac")
     assert re.search(r"^authors:\n  - name: ", text, re.M)
+
+
+# ----------------------------------------------------------------------------------------- what runs on each change
+
+
+def workflow() -> str:
+    return (REPO / ".github" / "workflows" / "ci.yml").read_text()
+
+
+def test_the_workflow_calls_targets_of_make_on_every_python_that_is_named():
+    called = set(re.findall(r"run: make (\w+)", workflow()))
+    targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), re.M))
+    assert {"test", "gpu"} <= called <= targets
+    tested = re.findall(r'"(3\.\d+)"', re.search(r"python: \[(.*)\]", workflow())[1])
+    named = [c.rpartition(" ")[2] for c in PYPROJECT["project"]["classifiers"] if "Python :: 3." in c]
+    assert tested == named
+
+
+def test_the_workflow_may_only_read_and_its_actions_are_fixed():
+    used = re.findall(r"uses: *(\S+)", workflow())
+    assert used
+    assert [action for action in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action)] == []
+    assert re.search(r"^permissions:\n  contents: read\n\n", workflow(), re.M)
+    assert "write" not in workflow()
+
+
+def test_a_bug_report_asks_for_what_gpuatac_info_prints():
+    text = (REPO / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text()
+    assert {"`gpuatac info`", "`gpuatac info FILE.h5ad`"} <= set(re.findall("`[^`]+`", text))
