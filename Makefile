@@ -9,7 +9,7 @@ DATA ?= $(GPUATAC_TEST_DATA)/denoise/hsc_5m_to_80m_hg19
 PIP = -m pip install --quiet --disable-pip-version-check
 export MPLBACKEND = Agg
 
-.PHONY: demo test lint mypy contract parity accuracy bench bench-scaling bench-many denoiser pretrain gpu clean
+.PHONY: demo test lint contract parity accuracy bench bench-scaling bench-many denoiser pretrain gpu clean
 
 .venv/bin/gpuatac: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -31,12 +31,10 @@ demo: .venv/bin/gpuatac
 test: .venv-dev/ready lint
 	.venv-dev/bin/python -m pytest -n auto --dist worksteal
 
-lint: .venv-dev/ready mypy
+lint: .venv-dev/ready
 	.venv-dev/bin/ruff check .
-	.venv-dev/bin/hadolint docker/cpu.Dockerfile docker/gpu.Dockerfile
-
-mypy: .venv-dev/ready
 	.venv-dev/bin/mypy gpuatac/core gpuatac/backend
+	.venv-dev/bin/hadolint docker/cpu.Dockerfile docker/gpu.Dockerfile
 
 # Signatures of the RAPIDS wheels, and the CPU tests as GPU users have it: Python 3.12, pandas 3, anndata 0.13.
 .venv-contract/ready: pyproject.toml

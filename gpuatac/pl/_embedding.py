@@ -170,7 +170,7 @@ def embedding(
         for i, (one, panel) in enumerate(zip(axes, panels, strict=True)):
             _axes_of(one, xy, basis, components, first=i == 0)
             _draw(one, xy, panel, size=size, legend=beside[i], limits=(vmin, vmax))
-            if on_data[i]:
+            if on_data[i] and panel.codes is not None:
                 labels.append(place_labels(one, xy, panel.codes, panel.names))
         spread_labels(figure, labels)
 
