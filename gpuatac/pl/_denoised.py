@@ -117,8 +117,10 @@ def denoised(
         raise InputError(msg)
     default = iter(slots.default_colors(len(tracks)))
     own = {str(name): COLORS[name] if name in COLORS else next(default) for name in tracks}
-    if palette is None or hasattr(palette, "keys"):
-        palette = {**own, **(palette or {})}
+    if palette is None:
+        palette = own
+    elif hasattr(palette, "items"):
+        palette = {**own, **{str(name): color for name, color in palette.items()}}
     transcripts = _track_data.annotation(genes)
     scene = Scene(
         chrom=found.names[window.code],

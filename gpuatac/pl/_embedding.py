@@ -182,7 +182,7 @@ def embedding(
         grid = figure.subplots(nrows, ncols, squeeze=False).ravel()
         for unused in grid[len(panels) :]:
             unused.remove()
-        draw(figure, grid[: len(panels)])
+        draw(figure, list(grid[: len(panels)]))
     return figure
 
 

@@ -49,8 +49,8 @@ def colors_for(
         chosen = [] if stored is None else [str(c) for c in np.atleast_1d(stored)]
         if len(chosen) != len(every) or not all(map(is_color_like, chosen)):
             chosen = slots.default_colors(len(every))
-    elif hasattr(palette, "keys"):
-        return _by_name(every, names, {str(name): palette[name] for name in palette.keys()}, of)
+    elif hasattr(palette, "items"):  # a dict or a Series
+        return _by_name(every, names, {str(name): color for name, color in palette.items()}, of)
     elif isinstance(palette, str | Colormap):
         chosen = _of_colormap(palette, len(every), of)
     else:

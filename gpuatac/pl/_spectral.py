@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def _draw_values(ax: Axes, number: np.ndarray, values: np.ndarray, used: np.ndar
     ax.plot(number, values, color=_style.LIGHT, zorder=1)
     ax.scatter(number[used], values[used], s=14, color=_style.BLUE, linewidths=0, label="used", zorder=2)
     if not used.all():
-        left_out = {"facecolor": "white", "edgecolor": _style.RED, "linewidths": 1.0}
+        left_out: dict[str, Any] = {"facecolor": "white", "edgecolor": _style.RED, "linewidths": 1.0}
         ax.scatter(number[~used], values[~used], s=16, label="left out (follows depth)", zorder=2, **left_out)
         ax.legend(loc="upper right")
     if values.min() > 0:
