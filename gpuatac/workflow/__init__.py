@@ -11,3 +11,7 @@ from gpuatac.workflow.main_job.job import Result, run
 from gpuatac.workflow.main_job.steps import STEPS
 
 __all__ = ["STEPS", "Result", "TrainingData", "Written", "coverage", "denoise", "evaluate_denoiser", "peaks", "run", "train_denoiser"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

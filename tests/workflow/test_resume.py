@@ -7,8 +7,8 @@ import json
 import pytest
 
 import gpuatac as ga
-from gpuatac.io.fragments import attach
 from gpuatac.errors import InputError, MissingFileError
+from gpuatac.io.fragments import attach
 from gpuatac.options import RunOptions
 from gpuatac.provenance import device_of
 from gpuatac.workflow.main_job import resume, steps
