@@ -7,8 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from gpuatac.cli.app import COMMANDS, command_of, given_to, summaries, whole_app
-from gpuatac.cli.refusals import UsageError
-from gpuatac.cli.shared import PACKAGE, TerminatedError
+from gpuatac.cli.shared import PACKAGE, TerminatedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuatac._version import __version__
-from gpuatac.cli.refusals import UsageError, no_such_command, refusal_of
+from gpuatac.cli.refusals import no_such_command, refusal_of
+from gpuatac.cli.shared import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from gpuatac.cli.documented import NONE, Declared, declared_in, summary_of
 from gpuatac.cli.hints import NUMBER_OR_NAME
+from gpuatac.cli.shared import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -203,8 +204,6 @@ class Command:
         options = self.options()
         for name, other in self.exclusive:
             if name in given and other in given:
-                from gpuatac.cli.refusals import UsageError
-
                 msg = f"argument {options[other].flag or options[other].unset}: not allowed with argument {options[name].flag}"
                 raise UsageError(msg)
         for name, value in given.items():

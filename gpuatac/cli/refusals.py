@@ -13,10 +13,6 @@ if TYPE_CHECKING:
 KINDS = {int: "a whole number", float: "a number", str: "text"}
 
 
-class UsageError(Exception):
-    """A command line that cannot be understood."""
-
-
 def refusal_of(  # noqa: PLR0911 (one for each kind)
     error: CycloptsError, command: Command | None, tokens: list[str]) -> str:
     """The message for a parse that failed."""

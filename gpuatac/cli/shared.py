@@ -11,6 +11,10 @@ from pathlib import Path
 PACKAGE = "gpuatac"
 
 
+class UsageError(Exception):
+    """A command line that cannot be understood."""
+
+
 class TerminatedError(BaseException):
     """SIGTERM, raised where the program stands so that temporary files go."""
 

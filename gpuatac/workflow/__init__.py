@@ -10,7 +10,9 @@ from gpuatac.workflow.groups.shared import Written
 from gpuatac.workflow.main_job.job import Result, run
 from gpuatac.workflow.main_job.steps import STEPS
 
-__all__ = ["STEPS", "Result", "TrainingData", "Written", "coverage", "denoise", "evaluate_denoiser", "peaks", "run", "train_denoiser"]
+__all__ = [  # noqa: RUF022 (as sorted() has it)
+    "Result", "STEPS", "TrainingData", "Written", "coverage", "denoise", "evaluate_denoiser", "peaks", "run", "train_denoiser",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

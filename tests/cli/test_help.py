@@ -17,7 +17,7 @@ from gpuatac.cli.app import COMMANDS, command_of, given_to, summaries, whole_app
 from gpuatac.cli.documented import declared_in
 from gpuatac.cli.help import described
 from gpuatac.cli.hints import NUMBER_OR_NAME, Hint, hint_of
-from gpuatac.cli.refusals import UsageError
+from gpuatac.cli.shared import UsageError
 from gpuatac.options import RunOptions
 
 TWO_SCREENS = 48  # lines of 80 columns
