@@ -70,7 +70,7 @@ def given_to(command: Command, tokens: Sequence[str]) -> dict[str, Any]:
 
 def _last_of_each(command: Command, tokens: list[str]) -> list[str]:
     """Of an option that is given twice the last counts, as everywhere; so an alias or a script can be overruled."""
-    arity = {}
+    arity: dict[str, tuple[str, int | None]] = {}
     for option in command.options().values():
         hint = option.declared.hint
         most = 0 if option.is_flag else None if hint.is_list and hint.few != hint.many else hint.many or 1

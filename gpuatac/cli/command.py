@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import types
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -242,8 +243,10 @@ def _parameter(option: Option) -> inspect.Parameter:
         kind = Literal[hint.choices]
     how: dict[str, Any] = {"negative": (), "help": option.help}
     if hint.is_list:
-        kind = list[kind] if hint.many is None or hint.few != hint.many else tuple[(kind,) * int(hint.few or 1)]  # type: ignore[misc]
-        if hint.many is None or hint.few != hint.many:
+        if hint.many is not None and hint.few == hint.many:
+            kind = types.GenericAlias(tuple, (kind,) * hint.many)
+        else:
+            kind = types.GenericAlias(list, (kind,))
             how["consume_multiple"] = (hint.few, hint.many)
     names = tuple(filter(None, (option.flag, option.short)))
     if option.unset:
@@ -251,5 +254,5 @@ def _parameter(option: Option) -> inspect.Parameter:
         names = names or (f"--{option.name.replace('_', '-')}",)
     position = inspect.Parameter.POSITIONAL_ONLY if option.is_positional else inspect.Parameter.KEYWORD_ONLY
     default = inspect.Parameter.empty if option.required else option.declared.default
-    annotation = Annotated[kind if option.required else kind | None, Parameter(name=names, **how)]
+    annotation: Any = Annotated[kind if option.required else kind | None, Parameter(name=names, **how)]
     return inspect.Parameter(option.name, position, default=default, annotation=annotation)

@@ -132,7 +132,7 @@ def train_denoiser(
     refuse_extra(model, extra)
     chosen = preset_of(preset or ("multiscale" if model == "multiscale" else "published"))
     changed = recipe if isinstance(recipe, Recipe) else None
-    given = {} if recipe is None or changed is not None else dict(recipe)  # type: ignore[call-overload]
+    given: dict[str, Any] = {} if recipe is None or isinstance(recipe, Recipe) else dict(recipe)
     chosen = changed or replace(chosen, **given)
     pad = changed.pad if changed is not None else given.get("pad")
     asked = Asked.of(data, pad=pad, seed=seed, device=device)
@@ -144,7 +144,7 @@ def train_denoiser(
                 path, force=force, remedy="pass resume=True (--resume) to go on, force=True (--force) to replace it"
             )
     distributed.own_gpu()
-    where = distributed.local_device(resolve(device).name)  # type: ignore[arg-type]
+    where = distributed.local_device(resolve(device).name)
     options = model_options.given() if isinstance(model_options, ModelOptions) else dict(model_options or {})
     with distributed.joined(where) as ranks:
         if not ranks.first:

@@ -54,7 +54,7 @@ def material_of(asked: Asked, recipe: Recipe) -> Material:
 
 
 def _tracks(asked: Asked, recipe: Recipe) -> Material:
-    genome = None if asked.genome is None else read_genome(asked.genome, contigs=asked.contigs or "main")  # type: ignore[arg-type]
+    genome = None if asked.genome is None else read_genome(asked.genome, contigs=asked.contigs or "main")
     n_pairs = max(len(asked.clean), len(asked.noisy))
     if asked.noisy and len(asked.clean) not in (1, len(asked.noisy)):
         msg = (
@@ -237,7 +237,7 @@ def _h5(asked: Asked, recipe: Recipe) -> Material:
             "HDF5 files do not say how deep their libraries are; give the reads of both (--noisy-depth, --clean-depth)."
         )
         raise InputError(msg)
-    genome = read_genome(asked.genome, contigs=asked.contigs or "main")  # type: ignore[arg-type]
+    genome = read_genome(asked.genome, contigs=asked.contigs or "main")
     noisy = _file(asked.noisy[0], genome, depths[0], asked) if asked.noisy else None
     at, pads = [], []
     for file, bed in zip(files, asked.intervals, strict=True):
