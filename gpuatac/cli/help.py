@@ -91,7 +91,8 @@ def described(option: Option) -> str:
     if option.default:
         return f"{text} ({option.default})"
     if _tells(default) and "default" not in text:
-        text += f" (default: {default})"
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        text += f" (default: {shown})"
     return text
 
 

@@ -114,7 +114,7 @@ def _list_of(member: Any) -> tuple[Any, int | None, int | None] | None:
         return (inside[0], len(inside), len(inside)) if all(part == inside[0] for part in inside) else None
     if (
         isinstance(origin, type)
-        and issubclass(origin, collections.abc.Collection)
+        and issubclass(origin, collections.abc.Iterable)
         and not issubclass(origin, collections.abc.Mapping)
     ):
         return (inside[0], 1, None)

@@ -39,7 +39,8 @@ def refusal_of(  # noqa: PLR0911 (one for each kind)
         known = [flag for o in command.options().values() for flag in (o.flag, o.unset) if flag] if command else []
         return f"unrecognized arguments: {typed}{_like(typed, known)}; allowed: {_help(command)} lists every option."
     if isinstance(error, cyclopts.UnusedCliTokensError):
-        return f"unrecognized arguments: {' '.join(error.unused_tokens or [])}; allowed: inputs in one place; put them behind the command."
+        unused = " ".join(error.unused_tokens or [])
+        return f"unrecognized arguments: {unused}; allowed: inputs in one place; put them behind the command."
     if isinstance(error, cyclopts.MissingArgumentError):
         return _missing(error, name, command, tokens)
     if isinstance(error, cyclopts.RepeatArgumentError):

@@ -91,7 +91,7 @@ def export_coverage(
     blacklist
         Reads that overlap these regions are left out: a BED path, a frame, or a list like "chr1:100-200".
     normalization
-        How counts are scaled: "RPKM", "CPM", "BPM", or None for counts.
+        How counts are scaled: "RPKM", "CPM", "BPM", or not at all (None).
     denominator
         What RPKM and CPM divide by: "reads", or "bases" for the sum of the reads' lengths, as SnapATAC2 2.9.0 does.
     include_for_norm
@@ -99,7 +99,7 @@ def export_coverage(
     exclude_for_norm
         Reads that overlap these regions do not count in the scaling; given as ``blacklist`` is.
     min_frag_length
-        Shortest fragment counted, in bp; None for no bound.
+        Shortest fragment counted, in bp; by default any.
     max_frag_length
         Longest fragment counted, in bp; None for no bound.
     counting_strategy
@@ -114,13 +114,13 @@ def export_coverage(
     suffix
         End of the file names.
     output_format
-        Format of the files: "bigwig" or "bedgraph"; None for what ``suffix`` says: .bw, .bigwig, .bedgraph, .bg, .bdg.
+        Format of the files: "bigwig" or "bedgraph"; by default what ``suffix`` says: .bw, .bigwig, .bedgraph, .bg, .bdg.
     compression
-        Of bedGraph files: "gzip" (as BGZF) or "zstandard"; None for what ``suffix`` says: .gz, .zst, else none.
+        Of bedGraph files: "gzip" (as BGZF) or "zstandard"; by default what ``suffix`` says: .gz, .zst, else none.
     compression_level
         1 to 9 for gzip (default 6), 1 to 22 for zstandard (default 3).
     tempdir
-        Where zoom levels of bigWigs and long texts wait, about half the size of the files; None for the system's folder.
+        Where zoom levels of bigWigs and long texts wait, about half the size of the files; by default the system's folder.
     n_jobs
         Tracks written at a time; 0 or below for every core.
 

@@ -59,7 +59,7 @@ class Recipe:
     warmup
         Share of a cycle in which the learning rate rises.
     clip
-        Largest norm of the gradient; None: any.
+        Largest norm of the gradient; by default any.
     ema
         Decay per step of an average of the weights, which is validated and kept; 0: the weights themselves.
     weights

@@ -41,6 +41,8 @@ COMMAND = Command(
         **groups.HELPS,
         "include_for_norm": "only reads that overlap these regions count in the scaling",
         "exclude_for_norm": "reads that overlap these regions do not count in the scaling",
+        "normalization": "how counts are scaled",
+        "max_frag_length": "longest fragment counted, in bp",
         "suffix": "end of the file names; by default .bw, or as the format asks",
         "smooth_base": "width of a moving average over the track, in bp",
     },

@@ -45,7 +45,7 @@ COMMAND = Command(
     beside=(logs, machine),
     spread=groups.SPREAD,
     gather=_gathered,
-    docs=(tl.denoise, peaks),
+    docs=(peaks, tl.denoise),
     examples=(
         "gpuatac denoise results/pbmc.h5ad --groupby cell_type --out denoised",
         "gpuatac denoise shallow.bw --genome hg38 --depth 5e6 --out denoised",

@@ -54,6 +54,11 @@ COMMAND = Command(
         "memory": "SIZE",
         "log": "FILE",
     },
+    helps={
+        "peaks": "BED file of the peaks of the deep library",
+        "genome": "hg38, hg19, mm10, mm39 or a chrom.sizes file; needed for bedGraph and HDF5, else the clean bigWig tells",
+        "regions": "evaluate these only: a BED file, chr1, or chr1:1-2000 (0-based, half-open)",
+    },
     hints={"clean": Hint(str, optional=True), "peaks": Hint(str), "regions": Hint(str, few=1)},
     shorts={"quiet": "-q"},
     optional=("clean",),

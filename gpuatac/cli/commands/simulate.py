@@ -39,6 +39,7 @@ COMMAND = Command(
         "doublet_rate": "--doublets",
     },
     metavars={"prefix": "PREFIX", "log": "FILE", "genome": "NAME"},
+    helps={"genome": "a built-in assembly: hg38, hg19, mm10 or mm39"},
     shorts={"quiet": "-q"},
     sections=(
         Section("Output", ("prefix", "force", "quiet")),

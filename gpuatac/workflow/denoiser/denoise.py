@@ -96,9 +96,15 @@ def denoise(
         bigWig or bedGraph tracks of coverage at single bases, each one group.
     out
         Output folder, made when it is not there.
-    model, selections, blacklist, cutoff, max_gap, min_length, prefix, output_format, tracks, decimals, \
-probability_decimals, resolution, signal_depth, dilation, precision, compiled
+    model, blacklist, cutoff, max_gap, min_length, tracks, decimals, probability_decimals, resolution, signal_depth, dilation, \
+precision, compiled
         As in ``tl.denoise``.
+    selections
+        Groups to denoise; by default all.
+    prefix
+        Start of the file names.
+    output_format
+        Format of the tracks: "bigwig" or "bedgraph".
     groupby, groups, genome, contigs, names, bulk, bam_options, device, memory, force
         As in ``workflow.peaks``. ``names`` also names the groups of tracks.
     depth

@@ -78,7 +78,7 @@ def evaluate_denoiser(
     Parameters
     ----------
     clean
-        Coverage of the deep library (cuts within ``half_width`` bp): bigWig or bedGraph; None with ``h5``.
+        Coverage of the deep library (cuts within ``half_width`` bp): bigWig or bedGraph; none with ``h5``.
     out
         Output folder, made when it is not there.
     noisy
