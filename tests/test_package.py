@@ -360,6 +360,14 @@ def test_no_text_names_a_path_of_one_machine():
     assert wrong == []
 
 
+def test_what_the_architecture_section_names_is_there():
+    section = (REPO / "README.md").read_text().partition("## Architecture")[2]
+    named = {n for n in re.findall(r"`([\w/*.]+?(?:\.py|/))`", section) if n != "gpuatac/"}
+    assert len(named) > 40
+    roots = (REPO, PACKAGE, *(p for p in PACKAGE.rglob("*") if p.is_dir()))
+    assert [n for n in sorted(named) if not any(list(root.glob(n)) for root in roots)] == []
+
+
 def test_no_module_is_longer_than_450_lines():
     long = {name_of(p): n for p in MODULES if (n := len(p.read_text().splitlines())) > MOST_LINES}
     assert long == {}
