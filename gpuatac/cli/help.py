@@ -26,7 +26,7 @@ def help_of(command: Command, *, everything: bool) -> str:
     """The help of one command; without ``everything`` the common options alone."""
     options = command.options()
     shown = [section for section in command.sections if everything or not section.more]
-    blocks = [_usage(command, options), _wrapped(command.summary, "")]
+    blocks = [command.summary, _usage(command, options)]
     blocks.append("Examples:\n" + "\n".join(_example(line) for line in command.examples))
     blocks += [_section(section, options) for section in shown]
     hidden = [section for section in command.sections if section.more]

@@ -84,7 +84,7 @@ def denoise(
     memory: str | int | None = None,
     force: bool = False,
 ) -> Denoised:
-    """Denoised tracks and peaks of groups of cells, bulk samples or tracks, by a neural network.
+    """Denoised tracks and peaks of groups of cells, bulk samples or tracks.
 
     Writes into ``out``: {prefix}{group}.signal.bw, .probability.bw and .peaks.bed (chrom, start, end, length, mean and maximum of the
     signal, summit as an offset and as a position). All take their places together at the end.

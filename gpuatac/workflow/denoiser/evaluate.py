@@ -69,7 +69,11 @@ def evaluate_denoiser(
     memory: str | int | None = None,
     force: bool = False,
 ) -> Evaluation:
-    """Denoised tracks judged against a deep library by every measure of the AtacWorks paper, beside plain smoothing.
+    """Denoised tracks judged against a deep library, beside plain smoothing.
+
+    Every measure of the AtacWorks paper: MSE, Pearson, Spearman, AUROC and AUPRC, over all bases, in and outside peaks, by chromosome.
+    Raw track and smoothings stand beside them where ``noisy`` is given and there is a chromosome to tune on and another to judge on;
+    differences have intervals where ``bootstrap`` is above 0.
 
     Writes into ``out``: ``metrics.tsv``, ``evaluation.json`` (factors and mixes of the smoothings, chromosomes, options), with
     probabilities ``called_peaks.tsv``, with a bootstrap ``differences.tsv`` (see ``Comparison``), with a locus its figure. All

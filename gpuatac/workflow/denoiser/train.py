@@ -69,7 +69,7 @@ def train_denoiser(
     device: Device = "auto",
     memory: str | int | None = None,
 ) -> TrainedDenoiser:
-    """A network that denoises tracks, trained on pairs of tracks, on one deep sample or on groups of cells.
+    """A network that denoises tracks, trained on tracks or on groups of cells.
 
     Writes  into ``out``: model.pt (the best epoch so far), last.pt (the state after each epoch, to go on from), history.tsv (a row
             for each epoch), training.png (the curves).

@@ -40,7 +40,7 @@ def coverage(
     force: bool = False,
     **options: Any,
 ) -> Written:
-    """Coverage tracks of your own groups of cells, or of bulk samples, as bigWig or bedGraph files.
+    """Coverage tracks of your own groups of cells, or of bulk samples.
 
     Writes into ``out``: one file for each group; all take their places together at the end.
 

@@ -66,7 +66,7 @@ def run(
     memory: str | int | None = None,
     **options: Any,
 ) -> Result:
-    """The main job: fragment files to clusters, their peaks and coverage, figures and one .h5ad.
+    """The main job: fragment files to clusters, peaks, coverage and one .h5ad.
 
     Writes into ``out``: ``<sample>.h5ad`` (``combined.h5ad`` for several samples), the Parquet data set
     ``<sample>.fragments`` of each sample, the checkpoint ``<sample>.qc.h5ad``, ``<sample>.summary.txt`` and ``.json``,
