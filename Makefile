@@ -9,7 +9,7 @@ DATA ?= $(GPUATAC_TEST_DATA)/denoise/hsc_5m_to_80m_hg19
 PIP = -m pip install --quiet --disable-pip-version-check
 export MPLBACKEND = Agg
 
-.PHONY: demo test lint contract parity accuracy bench bench-scaling bench-many denoiser pretrain gpu clean
+.PHONY: demo test lint contract parity accuracy bench bench-commit bench-scaling bench-many denoiser pretrain gpu clean
 
 .venv/bin/gpuatac: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -65,6 +65,10 @@ bench: .venv-dev/ready .venv-peer/ready
 	.venv-dev/bin/python benchmarks/peaks_vs_snapatac2.py --peer .venv-peer/bin/python --work .bench --results $(RESULTS)
 	.venv-dev/bin/python benchmarks/doublets.py --results $(RESULTS)
 	.venv-dev/bin/python benchmarks/denoiser_forward.py --results $(RESULTS)
+
+# Every step beside the same step at an earlier commit, in turn: make bench-commit REV=v0.1.0
+bench-commit: .venv-dev/ready
+	.venv-dev/bin/python benchmarks/vs_commit.py --rev $(REV) --work .bench/commit --results $(RESULTS)
 
 # The denoiser on real data in DATA (hsc_5m_to_80m_hg19): trained on chr1, judged on chr2 beside every smoothing.
 denoiser: .venv-dev/ready
