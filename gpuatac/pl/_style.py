@@ -125,14 +125,15 @@ def colors_of(n: int) -> list[str]:
     return [PALETTE[i % len(PALETTE)] for i in range(n)]
 
 
-def _number(value: float, _: int | None = None) -> str:
+def number_text(value: float, _: int | None = None) -> str:
+    """The number as tick labels write it: 1,000, 0.5, a true minus sign."""
     text = f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:g}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 
 def thousands(axis: Any) -> None:
     """Tick labels as 1,000 and 0.5, on a linear or logarithmic axis (labels at powers of ten)."""
-    axis.set_major_formatter(FuncFormatter(_number))
+    axis.set_major_formatter(FuncFormatter(number_text))
     if axis.get_scale() == "log":
         lo, hi = axis.get_view_interval()
         if hi / max(lo, 1e-300) < 30:  # so narrow that powers of ten alone would leave one label

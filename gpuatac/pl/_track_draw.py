@@ -278,7 +278,7 @@ def _scale(ax: Axes, high: float, *, track: float) -> None:
     at = [0.0, high] if track >= 0.16 else [high]
     ax.yaxis.tick_right()
     ax.spines["right"].set(visible=True, linewidth=0.4, color=_style.DARK)
-    ax.set_yticks(at, [_style._number(v) for v in at])
+    ax.set_yticks(at, [_style.number_text(v) for v in at])
     ax.tick_params(axis="y", labelsize=size, length=2, width=0.4, pad=1.5)
     for label in ax.get_yticklabels():
         label.set_verticalalignment("bottom" if label.get_text() == "0" else "top")

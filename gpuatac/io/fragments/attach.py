@@ -61,6 +61,11 @@ def forget() -> None:
     _cache.clear()
 
 
+def is_held(path: Path, record: dict[str, str]) -> bool:
+    """Whether the columns of the sample at ``path`` are in memory."""
+    return cache_key(path, record) in _cache
+
+
 def cache_key(path: Path, record: dict[str, str]) -> tuple:
     """Identifies a file's content (path, time, size), what was kept of it and where its columns lie."""
     path = path / META if path.is_dir() else path
@@ -170,7 +175,7 @@ def attached(adata: AnnData) -> list[Attached]:
     """The fragments of each sample, loaded on first use, with the rows of ``adata`` they belong to."""
     genome = genome_of(adata)
     records = records_of(adata)
-    barcodes, samples = _barcodes_of(adata, records)
+    barcodes, samples = barcodes_of(adata, records)
     out = []
     for record in records:
         fragments = _load(adata, record, genome)
@@ -194,7 +199,8 @@ def attached(adata: AnnData) -> list[Attached]:
     return out
 
 
-def _barcodes_of(adata: AnnData, records: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+def barcodes_of(adata: AnnData, records: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """The barcode and the sample of each row of ``adata``, as the fragment files name them."""
     if slots.BARCODE in adata.obs:
         barcodes = adata.obs[slots.BARCODE].to_numpy().astype(object)
     else:
