@@ -174,7 +174,7 @@ def _lengths(adata: AnnData, at: np.ndarray) -> np.ndarray:
         if var is None:
             msg = 'regions have no length: var has no "start" and "end", and names are not like chr1:1-2; add them to var.'
             raise InputError(msg)
-    lengths = var[slots.END].to_numpy(np.float64) - var[slots.START].to_numpy(np.float64)
+    lengths: np.ndarray = var[slots.END].to_numpy(np.float64) - var[slots.START].to_numpy(np.float64)
     check.none_true(lengths <= 0, "regions have no length", "remove them")
     return lengths
 
@@ -223,7 +223,7 @@ def _draw(
         figure.set_layout_engine("none")
         box = (left / width, below / height, (width - left - BAR) / width, tall / height)
         ax = figure.add_axes(box, label="regions")
-        _image(ax, table, zscore=zscore, vmax=vmax)
+        _image(figure, ax, table, zscore=zscore, vmax=vmax)
         size = float(np.clip(column * 72 * 0.95, 3.5, TEXT)) if upright else TEXT
         ax.set_xticks(range(n_groups), columns, rotation=90 if upright else 0, fontsize=size)
         ax.set_yticks([])
@@ -237,7 +237,7 @@ def _draw(
     return figure
 
 
-def _image(ax: Axes, table: HeatMap, *, zscore: bool, vmax: float | None) -> None:
+def _image(figure: Figure, ax: Axes, table: HeatMap, *, zscore: bool, vmax: float | None) -> None:
     high = float(np.percentile(np.abs(table.values), 99)) if vmax is None else vmax
     high = high if high > 0 else float(np.abs(table.values).max()) or 1.0
     low = -high if zscore else 0.0
@@ -245,12 +245,13 @@ def _image(ax: Axes, table: HeatMap, *, zscore: bool, vmax: float | None) -> Non
     drawn = ax.imshow(table.values, aspect="auto", cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     over, under = bool((table.values > high).any()), bool((table.values < low).any())
     extend = {(True, True): "both", (True, False): "max", (False, True): "min"}.get((over, under), "neither")
-    tall = min(1.5 / (ax.get_position().height * ax.figure.get_figheight()), 1.0)
-    inch = 1 / (ax.get_position().width * ax.figure.get_figwidth())
-    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1 + 0.12 * inch, 1 - tall, 0.09 * inch, tall)), extend=extend)
+    tall = min(1.5 / (ax.get_position().height * figure.get_figheight()), 1.0)
+    inch = 1 / (ax.get_position().width * figure.get_figwidth())
+    bar = figure.colorbar(drawn, cax=ax.inset_axes((1 + 0.12 * inch, 1 - tall, 0.09 * inch, tall)), extend=extend)
     bar.outline.set_visible(False)
     bar.ax.tick_params(width=0.4, length=2, labelsize=6)
-    bar.solids.set_rasterized(True)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(True)
     _style.thousands(bar.ax.yaxis)
     bar.set_label(Z_LABEL if zscore else LOG_LABEL, fontsize=6.5)
 
@@ -301,4 +302,5 @@ def spread(at: np.ndarray, gap: float, length: float) -> np.ndarray:
             runs[-1][0] += total
             runs[-1][1] += number
     level = np.concatenate([np.full(int(number), total / number) for total, number in runs])
-    return np.clip(level, gap / 2, max(length - gap / 2 - (at.size - 1) * gap, gap / 2)) + steps
+    moved: np.ndarray = steps + np.clip(level, gap / 2, max(length - gap / 2 - (at.size - 1) * gap, gap / 2))
+    return moved

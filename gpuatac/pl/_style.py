@@ -37,7 +37,7 @@ GREY, LIGHT, DARK = "#8C8C8C", "#D4D4D4", "#333333"
 SEQUENTIAL = mpl.colormaps["viridis"]
 DENSITY = mpl.colormaps["cividis"]
 
-RC = {
+RC: dict[Any, Any] = {  # Matplotlib names the keys one by one in a type
     "font.family": "sans-serif",
     "font.sans-serif": ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"],
     "font.size": 8,
@@ -154,12 +154,14 @@ def density(x: np.ndarray, y: np.ndarray, *, bins: int = 128) -> np.ndarray:
 
     def cell(v: np.ndarray) -> np.ndarray:
         span = np.ptp(v) or 1.0
-        return np.minimum((v - v.min()) / span * bins, bins - 1).astype(np.intp)
+        at: np.ndarray = np.minimum((v - v.min()) / span * bins, bins - 1).astype(np.intp)
+        return at
 
     ix, iy = cell(x), cell(y)
     grid = gaussian_filter(np.bincount(ix * bins + iy, minlength=bins * bins).reshape(bins, bins).astype(float), 2.5)
     found = grid[ix, iy]
-    return np.cbrt(found / found.max())
+    root: np.ndarray = np.cbrt(found / found.max())
+    return root
 
 
 def points(ax: Axes, x: np.ndarray, y: np.ndarray, *, size: float | None = None, **kwargs: Any) -> Any:

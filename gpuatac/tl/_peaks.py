@@ -12,6 +12,7 @@ from gpuatac import check, progress, slots
 from gpuatac.core.counting.counts import merge_intervals
 from gpuatac.core.counting.regions import coordinates
 from gpuatac.core.peaks import calling as core
+from gpuatac.core.peaks.scores import PeakModel
 from gpuatac.core.tracks.pseudobulk import FragmentFilter
 from gpuatac.errors import InputError
 from gpuatac.io.fragments.attach import genome_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from gpuatac.core.peaks.scores import Blocks, CalledPeaks
     from gpuatac.genome import Genome
 
 logger = logging.getLogger(__name__)
@@ -165,7 +167,7 @@ def call_peaks(
         which = ", ".join(name for name, few in zip(names, small, strict=True) if few)
         logger.warning("tl.call_peaks: fewer than %d cells in %s; no peaks are called there", min_cells, which)
         group = np.where((group >= 0) & small[group], np.int32(-1), group)
-    reproducible: list[list[core.CalledPeaks]] = [[] for _ in names]
+    reproducible: list[list[CalledPeaks]] = [[] for _ in names]
     if replicate is not None:
         strict = (
             model if replicate_qvalue is None else checked_model(**{**vars(model), "qvalue": replicate_qvalue, "pvalue": None})
@@ -209,7 +211,7 @@ def peaks_by_group(adata: AnnData, key: str = slots.PEAKS) -> dict[str, pd.DataF
     return {str(n): frame[frame["group"] == n].drop(columns="group").reset_index(drop=True) for n in names}
 
 
-def checked_model(**values: Any) -> core.PeakModel:
+def checked_model(**values: Any) -> PeakModel:
     """The checked parameters of a call."""
     for name in ("qvalue", "broad_cutoff", "pvalue"):
         if values[name] is not None:
@@ -224,7 +226,7 @@ def checked_model(**values: Any) -> core.PeakModel:
     for name in ("min_length", "max_gap"):
         if values[name] is not None:
             values[name] = check.integer({"min_length": "min_len"}.get(name, name), values[name], 0, 100_000_000)
-    return core.PeakModel(**values)
+    return PeakModel(**values)
 
 
 def checked_window(low: int | None, high: int | None) -> tuple[int | None, int | None]:
@@ -262,12 +264,12 @@ def _call(
     adata: AnnData,
     group: np.ndarray,
     n_groups: int,
-    model: core.PeakModel,
+    model: PeakModel,
     genome_size: float,
     *,
     keep: FragmentFilter,
     codes: list[int],
-) -> Iterator[tuple[int, core.CalledPeaks, core.Blocks | None]]:
+) -> Iterator[tuple[int, CalledPeaks, Blocks | None]]:
     """Peaks of each group; their chromosome numbers count ``codes``."""
     with (
         Pseudobulks(adata, group, n_groups, keep=keep, weighted=model.copies, codes=codes) as bulk,
@@ -287,18 +289,18 @@ def _replicates(
     group: np.ndarray,
     n_groups: int,
     replicate: str | Sequence[str],
-    model: core.PeakModel,
+    model: PeakModel,
     genome_size: float,
     *,
     keep: FragmentFilter,
     codes: list[int],
-) -> list[list[core.CalledPeaks]]:
+) -> list[list[CalledPeaks]]:
     """For each group the peaks of each replicate it has cells of."""
     names, copy = slots.groups_of(adata, replicate)
     both = np.where((group >= 0) & (copy >= 0), group.astype(np.int64) * len(names) + copy, -1)
     used = np.unique(both[both >= 0])
     number = np.where(both >= 0, np.searchsorted(used, both), -1).astype(np.int32)
-    out: list[list[core.CalledPeaks]] = [[] for _ in range(n_groups)]
+    out: list[list[CalledPeaks]] = [[] for _ in range(n_groups)]
     for k, peaks, _ in _call(adata, number, used.size, model, genome_size, keep=keep, codes=codes):
         out[int(used[k]) // len(names)].append(peaks)
     return out

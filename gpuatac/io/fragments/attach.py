@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from gpuatac.io.fragments.store import StoredFragments
 
+CacheKey = tuple[str, int, int, str, str]
 CACHE_SIZE = 8  # samples whose columns are kept in memory
-_cache: OrderedDict[tuple, Fragments | StoredFragments] = OrderedDict()
+_cache: OrderedDict[CacheKey, Fragments | StoredFragments] = OrderedDict()
 
 
 class Attached(NamedTuple):
@@ -43,7 +44,7 @@ class Attached(NamedTuple):
     row_of_cell: np.ndarray
 
 
-def remember(key: tuple, fragments: Fragments | StoredFragments) -> None:
+def remember(key: CacheKey, fragments: Fragments | StoredFragments) -> None:
     """Keep ``fragments`` for the next use; the longest unused go when there are many or they fill their share of memory."""
     _cache[key] = fragments
     _cache.move_to_end(key)
@@ -66,7 +67,7 @@ def is_held(path: Path, record: dict[str, str]) -> bool:
     return cache_key(path, record) in _cache
 
 
-def cache_key(path: Path, record: dict[str, str]) -> tuple:
+def cache_key(path: Path, record: dict[str, str]) -> CacheKey:
     """Identifies a file's content (path, time, size), what was kept of it and where its columns lie."""
     path = path / META if path.is_dir() else path
     stat = path.stat()

@@ -301,13 +301,17 @@ class StoredFragments:
     def _stored(self, code: int) -> Columns:
         """The rows of one chromosome on the host, cells renamed; those left out have cell -1."""
         n = int(self._rows[code])
-        out = Columns(*(np.empty(n, np.int32) for _ in range(4)), np.empty(n, np.int8) if self.has_strand else None)
+        out = self._empty(n)
         if n:
             file = self.path / f"chrom={quote(self.genome.names[code], safe='')}" / "part-0.parquet"
             check.existing_file(file, "part of a fragment data set")
             with refusing_damage(file):
                 self._fill(file, out)
         return out
+
+    def _empty(self, n: int) -> Columns:
+        start, end, cell, count = (np.empty(n, np.int32) for _ in range(4))
+        return Columns(start, end, cell, count, np.empty(n, np.int8) if self.has_strand else None)
 
     def _fill(self, file: Path, out: Columns) -> None:
         """Read row group by row group, so that decoding takes little beside the columns."""
@@ -339,8 +343,7 @@ class StoredFragments:
     def load(self) -> Fragments:
         """All columns in memory, on the device."""
         n = len(self)
-        flat = Columns(*(np.empty(n, np.int32) for _ in range(4)), np.empty(n, np.int8) if self.has_strand else None)
-        whole = Fragments(self.genome, self.barcodes, self.chrom_ptr, *flat, self.summary, self.totals)
+        whole = Fragments(self.genome, self.barcodes, self.chrom_ptr, *self._empty(n), self.summary, self.totals)
 
         def fill(job: tuple[int, slice]) -> int:
             part = self._stored(job[0])
@@ -348,7 +351,8 @@ class StoredFragments:
             for target, column in zip(whole.columns(job[0]), part, strict=True):
                 if target is not None:
                     target[:] = column[kept]
-            return job[1].stop - job[1].start
+            rows: int = job[1].stop - job[1].start
+            return rows
 
         with (
             ThreadPoolExecutor(get_threads()) as pool,
