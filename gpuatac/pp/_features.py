@@ -15,7 +15,7 @@ from gpuatac.core.embedding.spectral import column_sums
 from gpuatac.errors import InputError, MissingSlotError
 from gpuatac.genome import other_spelling
 from gpuatac.io.genome.bed import regions_frame
-from gpuatac.pp._canonical import canonical_matrix
+from gpuatac.io.matrices.canonical import canonical_matrix
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from gpuatac import check, progress, slots
 from gpuatac.core.counting.counts import merge_intervals
 from gpuatac.core.counting.regions import coordinates
 from gpuatac.core.peaks import calling as core
-from gpuatac.core.peaks.scores import PeakModel
 from gpuatac.core.tracks.pseudobulk import FragmentFilter
 from gpuatac.errors import InputError
 from gpuatac.io.fragments.attach import genome_of
@@ -20,6 +19,7 @@ from gpuatac.io.fragments.pseudobulk import Pseudobulks
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.provenance import records
 from gpuatac.tl._peak_tables import intervals_overlap, joined, peak_frame
+from gpuatac.tl.peak_options import checked_model, checked_window
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from gpuatac.core.peaks.scores import Blocks, CalledPeaks
+    from gpuatac.core.peaks.scores import Blocks, CalledPeaks, PeakModel
     from gpuatac.genome import Genome
 
 logger = logging.getLogger(__name__)
 #: Effective genome sizes by MACS's short names.
-LEAST_P = 1e-300
 GENOME_SIZES = {"hs": 2_913_022_398, "mm": 2_652_783_500, "ce": 100_286_401, "dm": 142_573_017}
 
 
@@ -209,30 +208,6 @@ def peaks_by_group(adata: AnnData, key: str = slots.PEAKS) -> dict[str, pd.DataF
         raise InputError(msg)
     names = list(frame["group"].cat.categories)
     return {str(n): frame[frame["group"] == n].drop(columns="group").reset_index(drop=True) for n in names}
-
-
-def checked_model(**values: Any) -> PeakModel:
-    """The checked parameters of a call."""
-    for name in ("qvalue", "broad_cutoff", "pvalue"):
-        if values[name] is not None:
-            check.between(name, values[name], LEAST_P, 1.0)
-            values[name] = float(values[name])
-    strong = values["qvalue"] if values["pvalue"] is None else values["pvalue"]
-    if values["broad"] and strong > values["broad_cutoff"]:
-        msg = f"broad_cutoff ({values['broad_cutoff']}) must not be stricter than the cutoff of strong peaks ({strong}); raise it."
-        raise InputError(msg)
-    values["extsize"] = check.integer("extsize", values["extsize"], 1, 1_000_000)
-    values["shift"] = check.integer("shift", values["shift"], -1_000_000, 1_000_000)
-    for name in ("min_length", "max_gap"):
-        if values[name] is not None:
-            values[name] = check.integer({"min_length": "min_len"}.get(name, name), values[name], 0, 100_000_000)
-    return PeakModel(**values)
-
-
-def checked_window(low: int | None, high: int | None) -> tuple[int | None, int | None]:
-    low = None if low is None else check.integer("min_frag_size", low, 0)
-    high = None if high is None else check.integer("max_frag_size", high, max(low or 0, 1))
-    return low, high
 
 
 def _genome_size(given: float | str | None, genome: Genome) -> float:
