@@ -265,6 +265,18 @@ def test_no_file_takes_private_names_of_another():
     assert wrong == []
 
 
+def test_a_module_with_an_underscore_is_of_its_own_part():
+    wrong = {
+        f"{i.importer} imports {i.imported}"
+        for i in all_imports()
+        if any(map(is_private, i.imported.split(".")))
+        and part_of(i.importer) != part_of(i.imported)
+        and i.imported.partition(".")[0] == "gpuatac"
+        and i.imported != "gpuatac._version"  # that of the whole package
+    }
+    assert wrong == set()
+
+
 def test_gpu_libraries_are_imported_in_the_backend_only():
     wrong = [
         i
