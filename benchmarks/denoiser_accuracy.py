@@ -28,9 +28,9 @@ from gpuatac.genome import Genome
 from gpuatac.io.tracks.atacworks_h5 import AtacworksH5, H5Tracks, Intervals
 from gpuatac.io.tracks.denoised_files import DenoisedWriter
 from gpuatac.io.tracks.file_tracks import FileTracks
+from gpuatac.workflow import TrainingData, train_denoiser
 from gpuatac.workflow.denoiser.denoise import denoise
 from gpuatac.workflow.denoiser.evaluate import evaluate_denoiser
-from gpuatac.workflow.denoiser.train import train_denoiser
 
 NAME = "HSC.5M.chr123.10mb.coverage.bw"
 BED = "model_latest.24000.{}_intervals.bed"
@@ -102,8 +102,12 @@ def trained(args, work: Path, seed: int) -> list[str]:
     """Train as ``gpuatac train-denoiser`` does by default; a heading that says how it went."""
     more = {} if args.init is None else {"init": args.init}
     done = train_denoiser(
-        work / "model", genome="hg19", noisy=[args.data / NAME], noisy_depth=[NOISY], clean_depth=[CLEAN],
-        val_fraction=0.2, seed=seed, device="cpu", force=True, **files_of(args.data, ["chr1"]), **more,
+        work / "model",
+        TrainingData(
+            genome="hg19", noisy=args.data / NAME, noisy_depth=NOISY, clean_depth=CLEAN, val_fraction=0.2,
+            **files_of(args.data, ["chr1"]),
+        ),
+        seed=seed, device="cpu", force=True, **more,
     )  # fmt: skip
     best = pd.DataFrame(done.history).iloc[done.best_epoch - 1]
     title = (

@@ -98,7 +98,7 @@ def chain(bk, genome, genes, blocks: list[np.ndarray]) -> tuple[dict[str, float]
     attach.remember(attach.cache_key(anchor, record), fragments)
     steps.run("qc", lambda: ga.metrics.qc(a, genes=genes))
     steps.run("filter_cells", lambda: ga.pp.filter_cells(a, min_counts=1000, min_tsse=2))
-    steps.run("tiles of 500 bp", lambda: ga.pp.add_tile_matrix(a))
+    steps.run("tiles of 500 bp", lambda: ga.pp.add_tile_matrix(a, bin_size=500))
     steps.run("select_features", lambda: ga.pp.select_features(a, n_features=250_000))
     steps.run("scrublet", lambda: ga.pp.scrublet(a))
     steps.run("filter_doublets", lambda: ga.pp.filter_doublets(a))

@@ -15,7 +15,7 @@ import gpuatac as ga
 from gpuatac.nn.checkpoints import load_model, save_model
 from gpuatac.simulate import simulate_library
 from gpuatac.threads import set_threads
-from gpuatac.workflow.denoiser.train import train_denoiser
+from gpuatac.workflow import TrainingData, train_denoiser
 
 CHROMOSOMES, HELD = 24, 2
 
@@ -36,14 +36,16 @@ def main() -> None:
     names = [f"sim{k + 1}" for k in range(CHROMOSOMES)]
     done = train_denoiser(
         args.work / "model",
-        inputs=[made.fragments],
-        genome=str(made.chrom_sizes),
-        groups=groups,
-        clean_depth=[made.depth],
-        target_depth=50e6,
-        train_chroms=names[:-HELD],
-        val_chroms=names[-HELD:],
-        holdout_chroms=[],
+        TrainingData(
+            inputs=made.fragments,
+            genome=made.chrom_sizes,
+            groups=groups,
+            clean_depth=made.depth,
+            target_depth=50e6,
+            train_chroms=names[:-HELD],
+            val_chroms=names[-HELD:],
+            holdout_chroms=[],
+        ),
         init="none",
         model_options={"by_length": True},
         recipe={

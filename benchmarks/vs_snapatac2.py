@@ -145,7 +145,7 @@ def run_gpuatac(files: dict) -> None:
         lambda: ga.pp.filter_cells(a, min_counts=1000, min_tsse=files["min_tsse"]),
         lambda _: f"{a.n_obs} cells",
     )
-    clock.step("tiles", lambda: ga.pp.add_tile_matrix(a), lambda _: f"nnz {a.X.nnz}")
+    clock.step("tiles", lambda: ga.pp.add_tile_matrix(a, bin_size=500), lambda _: f"nnz {a.X.nnz}")
     clock.step(
         "select_features",
         lambda: ga.pp.select_features(a, n_features=files["n_features"]),

@@ -1,7 +1,7 @@
 """gpuatac: GPU-native ATAC-seq analysis, with the same numbers on a CPU.
 
 Verbs live in ``pp`` (preprocessing), ``metrics`` (quality), ``tl`` (tools), ``pl`` (figures), ``ex`` (export) and ``io`` (files);
-they are imported on first use, so that ``import gpuatac`` stays light.
+``workflow`` holds whole jobs. They are imported on first use, so that ``import gpuatac`` stays light.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from gpuatac.progress import quiet
 from gpuatac.threads import get_threads, set_threads
 
 if TYPE_CHECKING:
-    from gpuatac import ex, io, metrics, pl, pp, tl
+    from gpuatac import ex, io, metrics, pl, pp, tl, workflow
     from gpuatac.device import to_device, to_host
-    from gpuatac.simulate import simulate_fragments
+    from gpuatac.simulate import simulate_fragments, simulate_library
     from gpuatac.workflow import run
-
-
 
 __all__ = [
     "Fragments",
@@ -45,9 +43,10 @@ __all__ = [
     "tl",
     "to_device",
     "to_host",
+    "workflow",
 ]
 
-_MODULES = ("ex", "io", "metrics", "pl", "pp", "tl")
+_MODULES = ("ex", "io", "metrics", "pl", "pp", "tl", "workflow")
 _FUNCTIONS = {
     "to_device": "device",
     "to_host": "device",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
-from gpuatac.errors import InputError, MissingFileError, OutputExistsError
+from gpuatac.errors import InputError, MissingExtraError, MissingFileError, OutputExistsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,3 +67,11 @@ def may_write(path: Path, *, force: bool, remedy: str = "pass force=True (--forc
     if path.exists() and not force:
         msg = f"{path} exists already; {remedy} or choose another name."
         raise OutputExistsError(msg)
+
+
+def extra(module: str, name: str, what: str) -> None:
+    """Raise when the library ``module`` of the extra ``name`` is not installed; ``what`` needs it."""
+    if importlib.util.find_spec(module) is None:
+        library = {"torch": "PyTorch"}.get(module, module)
+        msg = f"{what} needs {library}, which is not installed; install gpuatac with it: pip install 'gpuatac[{name}]'."
+        raise MissingExtraError(msg)

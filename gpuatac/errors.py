@@ -55,3 +55,7 @@ class MissingSlotError(GpuatacError, KeyError):
 
 class DeviceUnavailableError(GpuatacError, RuntimeError):
     """A GPU was asked for and none can be used; the message says why."""
+
+
+class MissingExtraError(GpuatacError, ImportError):
+    """A library that an extra of gpuatac brings is not installed; the message names the extra."""

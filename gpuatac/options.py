@@ -97,7 +97,7 @@ class RunOptions:
     peak_min_cells: int = _opt(5, "peaks", "clusters of fewer cells get no peaks")
     peak_half_width: int = _opt(250, "peaks", "bp of a consensus peak on either side of its summit")
     marker_pvalue: float | None = _opt(
-        None, "peaks", "p-value of a marker region; unset: 0.01, more where 3 to 6 clusters cannot reach it (see below)"
+        None, "peaks", "p-value of a marker region; unset: 0.01, more where 3 to 6 clusters cannot reach it"
     )
     coverage_bin_size: int = _opt(10, "coverage", "bin of the coverage tracks in bp")
     coverage_normalization: str = _opt(

@@ -61,6 +61,27 @@ DENOISED = (
 HISTORY = "gpuatac_history"  # array of JSON: one record for each verb
 
 
+#: Okabe and Ito's six colours, then each next the one farthest (OKLab) from all before it, to normal eyes and
+#: as protanopes and deuteranopes see it (Machado 2009).
+PALETTE = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5A1E00", "#2D0096",
+    "#5AF0A5", "#690FFF", "#A5005A", "#8778FF", "#5A005A", "#874B00", "#96B487", "#B4D2FF",
+    "#D200B4", "#D2D200", "#005A69", "#000FD2", "#00D2C3", "#FF2D69", "#4B3C87", "#964B96",
+    "#0F3C2D", "#C33C4B", "#F01EF0", "#FFC378", "#96E1D2", "#78003C", "#FF694B", "#FF87FF",
+    "#5A5AD2", "#FF96A5", "#8796C3", "#3C784B", "#8700A5", "#4B87D2", "#2D8787", "#871E00",
+)  # fmt: skip
+
+
+def of_colors(column: str) -> str:
+    """The uns slot of the colours of ``obs[column]``, as scanpy keeps them: one hex colour for each category, in their order."""
+    return f"{column}_colors"
+
+
+def default_colors(n: int) -> list[str]:
+    """n colours; those beyond the palette repeat it."""
+    return [PALETTE[i % len(PALETTE)] for i in range(n)]
+
+
 def of_embedding(slot: str, key: str) -> str:
     """The uns slot that belongs to embedding ``key``: the plain name for "X_spectral", with the key for others."""
     return slot if key == X_SPECTRAL else f"{slot}:{key}"

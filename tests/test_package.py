@@ -328,7 +328,9 @@ def test_import_loads_numpy_and_nothing_else_and_takes_less_than_a_second():
 
 # -------------------------------------------------------------------------------------- public names
 
-PUBLIC = ("gpuatac", "gpuatac.pp", "gpuatac.tl", "gpuatac.metrics", "gpuatac.pl", "gpuatac.ex", "gpuatac.io")
+PUBLIC = (
+    "gpuatac", "gpuatac.pp", "gpuatac.tl", "gpuatac.metrics", "gpuatac.pl", "gpuatac.ex", "gpuatac.io", "gpuatac.workflow",
+)  # fmt: skip
 #: Functions whose three first values say what is asked, as SnapATAC2's of the same name take them.
 THREE_POSITIONAL: set[str] = {"regions", "diff_test"}
 

@@ -1,76 +1,90 @@
-"""The command line: parse, call verbs, print."""
+"""The command line: find the command, parse, call its function, print."""
 
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-import threading
 from typing import TYPE_CHECKING
 
+from gpuatac.cli.app import COMMANDS, command_of, given_to, summaries, whole_app
+from gpuatac.cli.shared import PACKAGE, TerminatedError, UsageError
+
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
-PACKAGE = "gpuatac"
+DONE, BAD, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code: 0 done, 2 bad input, 130 interrupted."""
-    from gpuatac.cli.parser import build_parser
+    """Run the command line; the exit code: 0 done, 2 bad input, 130 interrupted, 143 terminated."""
+    tokens = [str(token) for token in (sys.argv[1:] if argv is None else argv)]
     from gpuatac.errors import GpuatacError
 
-    parser = build_parser()
-    args = parser.parse_args(argv)
     try:
-        _prepare(args)
-        return int(args.command(args) or 0)
+        return _main(tokens)
+    except UsageError as error:
+        print(f"{_program(tokens)}: error: {error}", file=sys.stderr)
     except GpuatacError as error:
         print(f"gpuatac: error: {error}", file=sys.stderr)
         logging.getLogger(PACKAGE).debug("traceback", exc_info=True)
-        return 2
+    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
+        sys.stderr.close()
     except OSError as error:  # a full disk, a folder without permission
         print(f"gpuatac: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("gpuatac: interrupted; nothing half written was left", file=sys.stderr)
-        return 130
-    except Terminated:
+        return INTERRUPTED
+    except TerminatedError:
         print("gpuatac: terminated; nothing half written was left", file=sys.stderr)
-        return 143
+        return TERMINATED
+    return BAD
 
 
-class Terminated(BaseException):
-    """SIGTERM, raised where the program stands so that temporary files go."""
+def _main(tokens: list[str]) -> int:
+    if not tokens:
+        msg = f"the following arguments are required: COMMAND; allowed: {', '.join(COMMANDS)}; see gpuatac --help."
+        raise UsageError(msg)
+    first, rest = tokens[0], tokens[1:]
+    if first in ("-h", "--help", "--help-all", "help"):
+        from gpuatac._version import __version__
+        from gpuatac.cli.help import overview
+
+        print(overview(summaries(), __version__))
+        return DONE
+    if first == "--version":
+        from gpuatac._version import __version__
+
+        print(f"gpuatac {__version__}")
+        return DONE
+    if first == "--install-completion":
+        return _install_completion()
+    command = command_of(first)
+    before_end = rest[: rest.index("--")] if "--" in rest else rest
+    asked = {"-h", "--help", "--help-all"} & set(before_end)
+    if asked:
+        from gpuatac.cli.help import help_of
+
+        print(help_of(command, everything="--help-all" in asked))
+        return DONE
+    given = given_to(command, rest)
+    from gpuatac.cli.shared import logs, machine
+
+    quiet = bool(given.pop("quiet", False))
+    logs(quiet=quiet, log=given.pop("log", None))
+    if machine in command.beside:
+        machine(given.pop("threads", None))
+    told = command.run(given)
+    if told and not quiet:
+        print(told)
+    return DONE
 
 
-def _terminated(_number: int, _frame: object) -> None:
-    raise Terminated
+def _install_completion() -> int:
+    """Write the completion of this shell where it looks for it; say where."""
+    path = whole_app().install_completion()
+    print(f"written: {path}; open a new shell to use it")
+    return DONE
 
 
-def _prepare(args: argparse.Namespace) -> None:
-    """Logging, threads and progress bars as the options say."""
-    from pathlib import Path
-
-    from gpuatac.progress import quiet
-    from gpuatac.threads import set_threads
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminated)
-    logger = logging.getLogger(PACKAGE)
-    logger.handlers.clear()
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    screen = logging.StreamHandler(sys.stderr)
-    screen.setLevel(logging.WARNING if args.quiet else logging.INFO)
-    screen.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(screen)
-    if args.log:
-        path = Path(args.log)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, mode="w")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logger.addHandler(file)
-    quiet(args.quiet)
-    if getattr(args, "threads", None) is not None:
-        set_threads(args.threads)
+def _program(tokens: list[str]) -> str:
+    return f"gpuatac {tokens[0]}" if tokens and tokens[0] in COMMANDS else "gpuatac"

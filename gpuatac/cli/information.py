@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from gpuatac import check, slots
 from gpuatac._version import __version__
@@ -13,9 +14,6 @@ from gpuatac.backend import get, gpu_problem
 from gpuatac.errors import FileFormatError
 from gpuatac.memory import get_memory
 from gpuatac.threads import get_threads
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LIBRARIES = (
     "numpy",
@@ -122,3 +120,14 @@ def describe_file(path: Path) -> str:
         given = ", ".join(f"{k}={v!r}" for k, v in r["parameters"].items())
         lines.append(f"  {r['verb']}({given})  [{r['version']}, {r['device']}, {r['seconds']:.2f} s]")
     return "\n".join(lines)
+
+
+def info(file: str | Path | None = None) -> str:
+    """Device, versions and memory; or the history of an .h5ad.
+
+    Parameters
+    ----------
+    file
+        A file written by gpuatac; without it the machine is described.
+    """
+    return describe_machine() if file is None else describe_file(Path(file))

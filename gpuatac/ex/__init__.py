@@ -5,3 +5,7 @@ from gpuatac.ex._fragments import export_fragments
 from gpuatac.ex._peaks import export_peaks
 
 __all__ = ["export_coverage", "export_fragments", "export_peaks"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

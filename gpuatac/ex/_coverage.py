@@ -85,36 +85,44 @@ def export_coverage(
         A column of ``obs``, one label for each cell, or None for one track of all cells, named "all". Cells without a
         label are in no track.
     selections
-        Groups to export; None for all.
+        Groups to use; by default all.
     bin_size
         Bin width in bp.
     blacklist
         Reads that overlap these regions are left out: a BED path, a frame, or a list like "chr1:100-200".
     normalization
-        "RPKM", "CPM", "BPM", or None for counts.
+        How counts are scaled: "RPKM", "CPM", "BPM", or None for counts.
     denominator
-        What RPKM and CPM count as N: "reads", or "bases" for the sum of the reads' lengths, as SnapATAC2 2.9.0 does.
-    include_for_norm, exclude_for_norm
-        Regions as for ``blacklist``: only reads that overlap the first and none of the second count towards N.
-    min_frag_length, max_frag_length
-        Shortest and longest fragment counted, in bp; None for no bound.
+        What RPKM and CPM divide by: "reads", or "bases" for the sum of the reads' lengths, as SnapATAC2 2.9.0 does.
+    include_for_norm
+        Only reads that overlap these regions count in the scaling; given as ``blacklist`` is.
+    exclude_for_norm
+        Reads that overlap these regions do not count in the scaling; given as ``blacklist`` is.
+    min_frag_length
+        Shortest fragment counted, in bp; None for no bound.
+    max_frag_length
+        Longest fragment counted, in bp; None for no bound.
     counting_strategy
-        "fragment" or "insertion".
+        What a fragment counts in: "fragment" for every base of it, "insertion" for its two cuts.
     smooth_base
         Width w in bp of a moving average over the normalised track: base i becomes the mean of [i - r, i + l], where
         l = (w - 1) // 2 and r = w - 1 - l, with zeros beyond the chromosome. Intervals are then single bases where it slopes.
-    out_dir, prefix, suffix
-        Where the files go and how they are named.
+    out_dir
+        Folder of the files.
+    prefix
+        Start of the file names.
+    suffix
+        End of the file names.
     output_format
-        "bigwig" or "bedgraph"; None for what ``suffix`` says: .bw, .bigwig, .bedgraph, .bg, .bdg.
+        Format of the files: "bigwig" or "bedgraph"; None for what ``suffix`` says: .bw, .bigwig, .bedgraph, .bg, .bdg.
     compression
-        "gzip" (as BGZF) or "zstandard", of bedGraph; None for what ``suffix`` says: .gz, .zst, else none.
+        Of bedGraph files: "gzip" (as BGZF) or "zstandard"; None for what ``suffix`` says: .gz, .zst, else none.
     compression_level
         1 to 9 for gzip (default 6), 1 to 22 for zstandard (default 3).
     tempdir
         Where zoom levels of bigWigs and long texts wait, about half the size of the files; None for the system's folder.
     n_jobs
-        Threads; 0 or below for every core.
+        Tracks written at a time; 0 or below for every core.
 
     Raises
     ------

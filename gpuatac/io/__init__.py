@@ -28,3 +28,7 @@ __all__ = [
     "write_fragments",
     "write_h5ad",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

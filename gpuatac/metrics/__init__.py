@@ -10,3 +10,7 @@ from gpuatac.metrics._quality import (
 )
 
 __all__ = ["blacklist_fraction", "frag_size_distr", "frip", "nucleosome_signal", "qc", "tsse"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

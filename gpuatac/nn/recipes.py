@@ -24,13 +24,14 @@ class Recipe:
     epochs
         Passes, each followed by validation.
     steps_per_epoch
-        Optimiser steps of a pass; None: every example once.
+        Optimiser steps of a pass; by default every example once.
     batch_size
         Examples of a step (of all GPUs together).
     interval
         bp predicted of each example, rounded up to what the model is aligned to.
     pad
-        bp of context on each side, at most the model's halo; zeros stand beyond it. None: the whole halo.
+        bp of context on each side, at most what the model looks at, beyond which zeros stand (None: all of it); of HDF5 files the
+        padding of their rows.
     nonzero
         Leave out intervals without noisy coverage.
     random_starts
@@ -38,15 +39,25 @@ class Recipe:
     flip
         Reverse half of the examples.
     depth
-        Lowest and highest depth in reads that clean tracks are thinned to, drawn log-uniformly; or the depths in ``depths``.
+        Lowest and highest depth in reads that clean tracks are thinned to, drawn log-uniformly.
     depths
         Depths in reads to draw from, in place of ``depth``.
     real_share
         Share of the examples whose input is the measured noisy track, where a clean track has one and is thinned as well.
-    optimiser, lr, weight_decay
-        "adam" or "adamw" (decay apart from the gradient), peak learning rate, decay.
-    schedule, warmup
-        "constant", or "one-cycle": rises over the first ``warmup`` share of the steps, then falls to nothing.
+    paired
+        Share of the thinned examples of a coverage track in which cuts go by two, as those of paired-end reads do; cuts of fragments
+        do so in all.
+    optimiser
+        "adam", or "adamw" (decay apart from the gradient).
+    lr
+        Learning rate, the highest of a cycle.
+    weight_decay
+        Decay of the weights.
+    schedule
+        Of the learning rate: "constant", or "one-cycle", which rises over the first ``warmup`` share of the steps and then falls to
+        nothing.
+    warmup
+        Share of a cycle in which the learning rate rises.
     clip
         Largest norm of the gradient; None: any.
     ema
@@ -54,7 +65,7 @@ class Recipe:
     weights
         Of the parts of the loss.
     best
-        Metric of validation whose best epoch is kept.
+        Measure of validation whose best epoch is kept.
     precision
         "float32", or "bfloat16" for automatic mixed precision.
 

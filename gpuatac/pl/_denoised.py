@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuatac import check
+from gpuatac import check, slots
 from gpuatac.core.tracks.locus import bin_edges, nice_bin
 from gpuatac.errors import InputError
 from gpuatac.io.genome.bed import regions_frame
@@ -15,6 +15,7 @@ from gpuatac.io.genome.gene_models import genes_in
 from gpuatac.io.genome.sizes import read_genome
 from gpuatac.io.tracks.signal_files import open_signal
 from gpuatac.pl import _style, _track_data
+from gpuatac.pl._palette import colors_for
 from gpuatac.pl._track_draw import Scene, draw
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gpuatac.genome import Genome
+    from gpuatac.pl._palette import Palette
 
 #: Rows of these names have these colours, others those of the palette in turn.
 COLORS = {"noisy": _style.GREY, "clean": _style.DARK}
@@ -37,7 +39,7 @@ def denoised(
     peaks: Mapping[str, Any] | None = None,
     genes: Genome | str | Path | pd.DataFrame | None = None,
     highlight: Any = None,
-    colors: Mapping[str, str] | None = None,
+    palette: Palette | None = None,
     shared_scale: bool = False,
     bin_size: int | None = None,
     title: str | None = None,
@@ -63,8 +65,9 @@ def denoised(
         Genes to draw, as for ``tracks``.
     highlight
         Regions to shade: names, a frame, or a BED file.
-    colors
-        By name; "noisy" is grey and "clean" black unless said otherwise.
+    palette
+        Colours of the tracks, as for ``embedding``; a dict may name some of them. "noisy" is grey and "clean" black unless
+        said otherwise.
     shared_scale
         One scale for all tracks, or one for each: noisy and clean libraries differ in depth.
     bin_size
@@ -112,8 +115,12 @@ def denoised(
     if unknown:
         msg = f"peaks are given for {unknown[0]!r}, which is no track; allowed: {', '.join(map(repr, tracks))}."
         raise InputError(msg)
-    own = {**COLORS, **(colors or {})}
-    palette = iter(_style.colors_of(len(tracks)))
+    default = iter(slots.default_colors(len(tracks)))
+    own = {str(name): COLORS[name] if name in COLORS else next(default) for name in tracks}
+    if palette is None:
+        palette = own
+    elif hasattr(palette, "items"):
+        palette = {**own, **{str(name): color for name, color in palette.items()}}
     transcripts = _track_data.annotation(genes)
     scene = Scene(
         chrom=found.names[window.code],
@@ -123,7 +130,7 @@ def denoised(
         title=title,
         coverage=_track_data.Coverage(list(tracks), np.zeros(len(tracks), np.int64), edges, values, None),
         unit=f"coverage, mean of {int(edges[1] - edges[0]):,} bp" if edges[1] - edges[0] > 1 else "coverage",
-        colors=[own[name] if name in own else next(palette) for name in tracks],
+        colors=colors_for(list(own), list(own), palette, of="tracks"),
         shared_scale=shared_scale,
         genes=None if transcripts is None else genes_in(transcripts, found, *window, merge=True),
         gene=None,

@@ -24,6 +24,7 @@ def doublet_scores(
     adata: AnnData,
     *,
     bins: int = 30,
+    ax: Axes | None = None,
     save: str | Path | None = None,
     figsize: tuple[float, float] | None = None,
 ) -> Figure:
@@ -33,14 +34,15 @@ def doublet_scores(
             and "threshold" (optional), or {"samples": {name: such a dict}}; then obs["sample"] tells cells
             apart.
     Returns a Figure with one panel per sample, shares in % of the cells and of the simulated doublets; also
-            written to ``save``. ``bins``: most bars over the range of all scores.
+            written to ``save``. ``bins``: most bars over the range of all scores. ``ax``: axes to draw one sample
+            on, whose Figure is returned.
 
     Raises
     ------
     MissingSlotError
         A slot is absent.
     InputError
-        Samples and cells do not fit each other, or ``save`` has another suffix.
+        Samples and cells do not fit each other, ``ax`` is given for several samples, or ``save`` has another suffix.
 
     Examples
     --------
@@ -55,22 +57,39 @@ def doublet_scores(
     scores = slots.obs_of(adata, slots.DOUBLET_SCORE, writer="pp.scrublet").astype(np.float64)
     bins = check.integer("bins", bins, 2)
     parts = _samples(adata, slots.uns_of(adata, slots.SCRUBLET, writer="pp.scrublet"))
+    _style.one_panel(ax, [f"sample {name}" for name, _, _ in parts])
+    if len(parts) == 1:
+        with _style.panel(ax, save, figsize, default=(3.2, 2.4)) as on:
+            _draw_panel(on, *parts[0], scores=scores, bins=bins)
+            on.set_ylabel("Share (%)")
+            _legend(on)
+        return _style.figure_of(on)
     ncols = min(3, len(parts))
     nrows = -(-len(parts) // ncols)
     with _style.canvas(save, figsize or (2.9 * ncols + 0.3, 2.3 * nrows + 0.1)) as figure:
         grid = figure.subplots(nrows, ncols, squeeze=False, sharex=True, sharey=True).ravel()
-        for ax, (name, rows, record) in zip(grid, parts, strict=False):
-            _draw(ax, scores[rows], record, bins=bins)
-            if name != "all":  # what pp.scrublet calls the cells of a data set without samples
-                ax.set_title(name)
-            ax.set_xlabel("Doublet score")
-            ax.xaxis.set_tick_params(labelbottom=True)
-        for ax in grid[::ncols]:
-            ax.set_ylabel("Share (%)")
-        for ax in grid[len(parts) :]:
-            ax.remove()
-        grid[0].legend(loc="upper right", frameon=True, facecolor="white", edgecolor="none", framealpha=1)
+        for one, part in zip(grid, parts, strict=False):
+            _draw_panel(one, *part, scores=scores, bins=bins)
+            one.xaxis.set_tick_params(labelbottom=True)
+        for one in grid[::ncols]:
+            one.set_ylabel("Share (%)")
+        for one in grid[len(parts) :]:
+            one.remove()
+        _legend(grid[0])
     return figure
+
+
+def _draw_panel(
+    ax: Axes, name: str, rows: np.ndarray, record: dict[str, Any], *, scores: np.ndarray, bins: int
+) -> None:
+    _draw(ax, scores[rows], record, bins=bins)
+    if name != "all":  # what pp.scrublet calls the cells of a data set without samples
+        ax.set_title(name)
+    ax.set_xlabel("Doublet score")
+
+
+def _legend(ax: Axes) -> None:
+    ax.legend(loc="upper right", frameon=True, facecolor="white", edgecolor="none", framealpha=1)
 
 
 def _samples(adata: AnnData, record: dict[str, Any]) -> list[tuple[str, np.ndarray, dict[str, Any]]]:

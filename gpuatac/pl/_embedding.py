@@ -15,6 +15,7 @@ from gpuatac.errors import InputError, MissingSlotError
 from gpuatac.io.matrices.csr_file import column_and_totals, is_on_disk
 from gpuatac.pl import _style
 from gpuatac.pl._embedding_labels import Labels, place_labels, separable, spread_labels
+from gpuatac.pl._palette import category_colors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from gpuatac.pl._palette import Palette
 
 LEGENDS = ("auto", "right", "none")
 LEGEND_ROWS = 14  # in a column
@@ -69,8 +72,10 @@ def embedding(
     size: float | None = None,
     labels_on_data: bool = True,
     legend: str = "auto",
+    palette: Palette | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
+    ax: Axes | None = None,
     save: str | Path | None = None,
     figsize: tuple[float, float] | None = None,
 ) -> Figure:
@@ -79,7 +84,8 @@ def embedding(
     Reads   obsm[basis] (n_cells, >= 2) on any device; for each entry of ``color`` the first that exists of
             obs[entry], the gene of that name in obsm["gene_activity"] (names in
             uns["gene_activity"]["genes"]; shown as log1p of counts per 10k of the cell's activity), or the
-            feature of that name in X as stored; uns[entry + "_colors"] for the colours of categories.
+            feature of that name in X as stored; uns[entry + "_colors"], one colour for each category in their
+            order (scanpy's convention), for the colours of categories.
     Returns a Figure. Cells are drawn in random order (numbers: the highest last).
 
     Parameters
@@ -99,20 +105,26 @@ def embedding(
         mixed over the whole embedding) get a legend instead.
     legend
         "auto" (where names are not on the data), "right" (always) or "none".
+    palette
+        Colours of categories: a list in the order of the categories, a dict by category, or a matplotlib colormap
+        ("tab20": its first colours; "viridis": evenly spaced ones). Default: those in uns, else 40 that colour-blind
+        eyes tell apart.
     vmin, vmax
         Ends of the colour scale of numbers; by default the range of the values, for genes and features 0 to
         the 99th percentile, with an arrow on the colour bar where values lie beyond.
+    ax
+        Axes to draw one panel on; their Figure is returned. Without it a new Figure is made.
     save
-        A .png, .pdf or .svg file to write as well.
+        A .png, .pdf or .svg file to write as well: the whole Figure.
     figsize
-        Width and height in inches.
+        Width and height in inches of a new Figure.
 
     Raises
     ------
     MissingSlotError
         The embedding or a colour does not exist; the message names close matches.
     InputError
-        An argument outside its range.
+        An argument outside its range; several panels with ``ax``; a palette that does not fit the categories.
 
     Examples
     --------
@@ -138,7 +150,12 @@ def embedding(
     if not keys:
         msg = "color must name at least one column, gene or feature, got an empty list; pass None for one."
         raise InputError(msg)
-    panels = [_values(adata, key) for key in keys]
+    _style.one_panel(ax, [f"color {key!r}" for key in keys])
+    panels = [_values(adata, key, palette) for key in keys]
+    if palette is not None and all(panel.codes is None for panel in panels):
+        what = ", ".join(map(repr, keys))
+        msg = f"palette colours categories, and color {what} has none; name a column of categories or leave palette out."
+        raise InputError(msg)
     ncols = min(4, len(panels)) if ncols is None else min(check.integer("ncols", ncols, 1), len(panels))
     nrows = -(-len(panels) // ncols)
 
@@ -149,17 +166,25 @@ def embedding(
     ]
     extra = [_beside_width(p, on) for p, on in zip(panels, beside, strict=True)]
     wide = sum(2.3 + max(extra[column::ncols]) for column in range(ncols))
-    with _style.canvas(save, figsize or (wide, 2.4 * nrows)) as figure:
-        grid = figure.subplots(nrows, ncols, squeeze=False).ravel()
+
+    def draw(figure: Figure, axes: Sequence[Axes]) -> None:
         labels: list[Labels] = []
-        for i, (ax, panel) in enumerate(zip(grid, panels, strict=False)):
-            _axes_of(ax, xy, basis, components, first=i == 0)
-            _draw(ax, xy, panel, size=size, legend=beside[i], limits=(vmin, vmax))
+        for i, (one, panel) in enumerate(zip(axes, panels, strict=True)):
+            _axes_of(one, xy, basis, components, first=i == 0)
+            _draw(one, xy, panel, size=size, legend=beside[i], limits=(vmin, vmax))
             if on_data[i] and panel.codes is not None:
-                labels.append(place_labels(ax, xy, panel.codes, panel.names))
-        for ax in grid[len(panels) :]:
-            ax.remove()
+                labels.append(place_labels(one, xy, panel.codes, panel.names))
         spread_labels(figure, labels)
+
+    if len(panels) == 1:
+        with _style.panel(ax, save, figsize, default=(wide, 2.4)) as on:
+            draw(_style.figure_of(on), [on])
+        return _style.figure_of(on)
+    with _style.canvas(save, (wide, 2.4 * nrows) if figsize is None else figsize) as figure:
+        grid = figure.subplots(nrows, ncols, squeeze=False).ravel()
+        for unused in grid[len(panels) :]:
+            unused.remove()
+        draw(figure, list(grid[: len(panels)]))
     return figure
 
 
@@ -257,12 +282,12 @@ def _draw_numbers(
         bar.set_label(panel.unit, fontsize=7)
 
 
-def _values(adata: AnnData, key: str | None) -> _Values:
+def _values(adata: AnnData, key: str | None, palette: Palette | None) -> _Values:
     """What ``key`` names, looked up in obs, then the genes, then the features of X."""
     if key is None:
         return _Values("", "")
     if key in adata.obs:
-        return _of_obs(adata, key)
+        return _of_obs(adata, key, palette)
     genes = _genes(adata)
     at = np.flatnonzero(genes == key)
     if len(at):
@@ -290,16 +315,15 @@ def _values(adata: AnnData, key: str | None) -> _Values:
     raise MissingSlotError(msg)
 
 
-def _of_obs(adata: AnnData, key: str) -> _Values:
+def _of_obs(adata: AnnData, key: str, palette: Palette | None) -> _Values:
     column = adata.obs[key]
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         return _Values(key, "", numbers=column.to_numpy(np.float64, na_value=np.nan))
     if not isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype("category")
     names = [str(c) for c in column.cat.categories]
-    colors = adata.uns.get(f"{key}_colors")
-    colors = list(colors) if colors is not None and len(colors) >= len(names) else _style.colors_of(len(names))
-    return _Values(key, "", codes=column.cat.codes.to_numpy(np.intp), names=names, colors=colors[: len(names)])
+    colors = category_colors(adata, key, names, palette)
+    return _Values(key, "", codes=column.cat.codes.to_numpy(np.intp), names=names, colors=colors)
 
 
 def _genes(adata: AnnData) -> np.ndarray:

@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.text import Text
-
-    from gpuatac.pl._style import StyledFigure
 
 
 def separable(xy: np.ndarray, codes: np.ndarray, n_groups: int) -> bool:
@@ -53,7 +52,7 @@ def place_labels(ax: Axes, xy: np.ndarray, codes: np.ndarray, names: Sequence[st
     return labels
 
 
-def spread_labels(figure: StyledFigure, labels: list[Labels]) -> None:
+def spread_labels(figure: Figure, labels: list[Labels]) -> None:
     """Move labels off the groups they would cover and off each other, and into the axes.
 
     A label moved by more than its size keeps a line to its place.

@@ -11,6 +11,7 @@ from gpuatac import check, slots
 from gpuatac.backend import as_host
 from gpuatac.errors import InputError, MissingSlotError
 from gpuatac.pl import _style
+from gpuatac.pl._palette import category_colors, colors_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from gpuatac.pl._palette import Palette
+
 NUCLEOSOME = 147  # bp of DNA wrapped around one nucleosome
 FLANK = 100  # positions at each end of the TSS profile that stand for the background
 
@@ -28,15 +31,16 @@ def frag_size_distr(
     adata: AnnData,
     *,
     log_y: bool = False,
+    ax: Axes | None = None,
     save: str | Path | None = None,
-    figsize: tuple[float, float] = (3.2, 2.3),
+    figsize: tuple[float, float] | None = None,
 ) -> Figure:
     """Share of fragments of each length, with marks at one and two nucleosomes (147 and 294 bp).
 
     Reads   uns["frag_size_distr"]: int64, entry i = fragments of i bp, entry 0 = longer than the last. Shares
             are of all fragments; those too long to be drawn are stated in the figure.
     Returns a Figure; also written to ``save`` (.png, .pdf or .svg). ``log_y``: logarithmic shares.
-            ``figsize`` in inches.
+            ``ax``: axes to draw on, whose Figure is returned. ``figsize`` in inches, without ``ax``.
 
     Raises
     ------
@@ -53,23 +57,24 @@ def frag_size_distr(
     >>> pl.frag_size_distr(AnnData(uns={"frag_size_distr": np.arange(1001)})).axes[0].get_xlabel()
     'Fragment length (bp)'
     """
-    with _style.canvas(save, figsize) as figure:
-        _draw_sizes(figure.subplots(), adata, log_y=log_y)
-    return figure
+    with _style.panel(ax, save, figsize, default=(3.2, 2.3)) as on:
+        _draw_sizes(on, adata, log_y=log_y)
+    return _style.figure_of(on)
 
 
 def tss_profile(
     adata: AnnData,
     *,
     smooth: int = 11,
+    ax: Axes | None = None,
     save: str | Path | None = None,
-    figsize: tuple[float, float] = (3.2, 2.3),
+    figsize: tuple[float, float] | None = None,
 ) -> Figure:
     """Insertions around transcription start sites, relative to the mean of the outer 100 + 100 positions.
 
     Reads   uns["TSS_profile"]: int64 (4001,), positions -2000 to 2000 bp; uns["library_tsse"] if present.
-    Returns a Figure; also written to ``save``. ``smooth``: odd width in bp of a running mean (1: none); where
-            it meets an end of the profile it averages the positions there are.
+    Returns a Figure, that of ``ax`` where it is given; also written to ``save``. ``smooth``: odd width in bp of
+            a running mean (1: none); where it meets an end of the profile it averages the positions there are.
 
     Raises
     ------
@@ -88,9 +93,9 @@ def tss_profile(
     >>> float(figure.axes[0].lines[0].get_ydata().max())
     10.0
     """
-    with _style.canvas(save, figsize) as figure:
-        _draw_profile(figure.subplots(), adata, smooth=smooth)
-    return figure
+    with _style.panel(ax, save, figsize, default=(3.2, 2.3)) as on:
+        _draw_profile(on, adata, smooth=smooth)
+    return _style.figure_of(on)
 
 
 def tsse(
@@ -98,14 +103,16 @@ def tsse(
     *,
     min_counts: float | None = None,
     min_tsse: float | None = None,
+    ax: Axes | None = None,
     save: str | Path | None = None,
-    figsize: tuple[float, float] = (3.2, 2.6),
+    figsize: tuple[float, float] | None = None,
 ) -> Figure:
     """TSS enrichment of each cell against its number of fragments, coloured by the density of cells.
 
     Reads   obs["n_fragment"], obs["tsse"]. Cells without a fragment or a finite TSSe are not drawn.
-    Returns a Figure; also written to ``save``. ``min_counts`` (fragments) and ``min_tsse`` are drawn as
-            lines, with the number of cells at or above both. Cost: O(n_cells), under 1 s for 100,000.
+    Returns a Figure, that of ``ax`` where it is given; also written to ``save``. ``min_counts`` (fragments) and
+            ``min_tsse`` are drawn as lines, with the number of cells at or above both. Cost: O(n_cells), under
+            1 s for 100,000.
 
     Raises
     ------
@@ -123,24 +130,33 @@ def tsse(
     >>> pl.tsse(AnnData(obs=obs), min_counts=1000).axes[0].texts[0].get_text()
     '1 of 2 cells pass'
     """
-    with _style.canvas(save, figsize) as figure:
-        _draw_tsse(figure.subplots(), adata, min_counts=min_counts, min_tsse=min_tsse)
-    return figure
+    with _style.panel(ax, save, figsize, default=(3.2, 2.6)) as on:
+        _draw_tsse(on, adata, min_counts=min_counts, min_tsse=min_tsse)
+    return _style.figure_of(on)
 
 
-def knee(adata: AnnData, *, save: str | Path | None = None, figsize: tuple[float, float] = (3.2, 2.6)) -> Figure:
+def knee(
+    adata: AnnData,
+    *,
+    palette: Palette | None = None,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> Figure:
     """Fragments of each barcode by rank, on logarithmic axes, with the threshold where cells were called.
 
     Reads   obs["n_fragment"]; obs["sample"] (one curve each) and uns["cell_calls"] (by sample: JSON with
-            "threshold" in fragments and "method") if present. Only barcodes still in ``adata`` are drawn.
-    Returns a Figure; also written to ``save``.
+            "threshold" in fragments and "method") if present; uns["sample_colors"]. Only barcodes still in
+            ``adata`` are drawn.
+    Returns a Figure, that of ``ax`` where it is given; also written to ``save``. ``palette``: colours of the samples, as
+            for ``embedding``.
 
     Raises
     ------
     MissingSlotError
         obs["n_fragment"] is absent.
     InputError
-        No barcode has a fragment, or ``save`` has another suffix.
+        No barcode has a fragment, ``palette`` does not fit the samples, or ``save`` has another suffix.
 
     Examples
     --------
@@ -152,9 +168,9 @@ def knee(adata: AnnData, *, save: str | Path | None = None, figsize: tuple[float
     >>> pl.knee(AnnData(obs=obs, uns={"cell_calls": calls})).axes[0].get_yscale()
     'log'
     """
-    with _style.canvas(save, figsize) as figure:
-        _draw_knee(figure.subplots(), adata)
-    return figure
+    with _style.panel(ax, save, figsize, default=(3.2, 2.6)) as on:
+        _draw_knee(on, adata, palette)
+    return _style.figure_of(on)
 
 
 def qc(
@@ -307,20 +323,23 @@ def _draw_tsse(ax: Axes, adata: AnnData, *, min_counts: float | None, min_tsse: 
     bar.set_label("Cell density", fontsize=7, labelpad=-10)
 
 
-def _draw_knee(ax: Axes, adata: AnnData) -> None:
+def _draw_knee(ax: Axes, adata: AnnData, palette: Palette | None = None) -> None:
     depth = slots.obs_of(adata, slots.N_FRAGMENT, writer="pp.import_fragments")
     calls = {name: _record(call) for name, call in adata.uns.get(slots.CELL_CALLS, {}).items()}
     if slots.SAMPLE in adata.obs:
         sample = adata.obs[slots.SAMPLE].astype(str).to_numpy()
+        names = sorted(set(sample))
+        colors = category_colors(adata, slots.SAMPLE, names, palette)
     else:
-        sample = np.full(len(depth), next(iter(calls)) if len(calls) == 1 else "")
-    names = sorted(set(sample))
+        names = [next(iter(calls)) if len(calls) == 1 else ""]
+        sample = np.full(len(depth), names[0])
+        colors = colors_for(names, names, palette, of="the sample")
     if not (depth > 0).any():
         msg = f"none of {len(depth)} barcodes has a fragment; allowed: at least one; check the import."
         raise InputError(msg)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    for name, color in zip(names, _style.colors_of(len(names)), strict=True):
+    for name, color in zip(names, colors, strict=True):
         ranked = np.sort(depth[(sample == name) & (depth > 0)])[::-1]
         rank = np.arange(1, len(ranked) + 1)
         threshold = calls.get(name, {}).get("threshold")

@@ -17,7 +17,7 @@ from gpuatac.errors import InputError
 from gpuatac.io.genome.bed import parse_regions
 from gpuatac.io.matrices.csr_file import by_rows, is_on_disk
 from gpuatac.pl import _style
-from gpuatac.pl._track_data import colors_by_group
+from gpuatac.pl._palette import category_colors
 from gpuatac.pl._track_layout import shortened, text_width
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from gpuatac.pl._palette import Palette
 
 Z_LABEL, LOG_LABEL = "z-score of log2(1 + RPKM)", "log2(1 + RPKM)"
 DIVERGING = "RdBu_r"
@@ -53,8 +55,9 @@ def regions(
     zscore: bool = True,
     selections: Collection[str] | None = None,
     vmax: float | None = None,
-    colors: Mapping[str, str] | Sequence[str] | None = None,
+    palette: Palette | None = None,
     title: str | None = None,
+    ax: Axes | None = None,
     save: str | Path | None = None,
     figsize: tuple[float, float] | None = None,
 ) -> Figure:
@@ -81,19 +84,21 @@ def regions(
         Groups to draw; default all.
     vmax
         End of the colour scale (z-scores: of both ends); default the 99th percentile.
-    colors
-        Of groups, by name or in their order.
+    palette
+        Colours of the groups, as for ``embedding``.
     title
         Above the figure.
+    ax
+        Axes to draw on; their Figure is returned. Names stand left of them, the colour bar right.
     save
         A .png, .pdf or .svg file to write as well.
     figsize
-        Inches.
+        Inches of a new Figure.
 
     Raises
     ------
     InputError
-        No regions, regions that adata lacks, or regions without coordinates.
+        No regions, regions that adata lacks, or regions without coordinates; a palette that does not fit the groups.
     MissingSlotError
         No matrix or no obs[groupby].
 
@@ -111,8 +116,12 @@ def regions(
     table = heat_map(adata, groupby, peaks, zscore=zscore, selections=selections)
     if vmax is not None:
         check.between("vmax", vmax, 1e-12)
-    shown = colors_by_group(adata, groupby, table.groups, colors)
-    return _draw(table, shown, zscore=zscore, vmax=vmax, title=title, save=save, figsize=figsize)
+    colors = category_colors(adata, groupby, table.groups, palette)
+    if ax is None:
+        return _draw(table, colors, zscore=zscore, vmax=vmax, title=title, save=save, figsize=figsize)
+    with _style.panel(ax, save, figsize, default=(1, 1)):
+        _heat_map_on(ax, table, colors, zscore=zscore, vmax=vmax, title=title)
+    return _style.figure_of(ax)
 
 
 def heat_map(
@@ -201,10 +210,7 @@ def _draw(
 ) -> Figure:
     n_regions, n_groups = table.values.shape
     with mpl.rc_context(_style.RC):
-        blocks = [shortened(b, TEXT, LABELS_MOST) for b in table.blocks]
-        counts = [f"{int(n):,}" for n in np.diff(table.starts)]
-        labels = [f"{b} ({n})" if b else f"{n} regions" for b, n in zip(blocks, counts, strict=True)]
-        columns = [shortened(g, TEXT, LABELS_MOST) for g in table.groups]
+        labels, columns = _texts(table)
         left = MARGIN + max(text_width(t, TEXT) for t in labels) + 0.3
         widest = max(text_width(t, TEXT) for t in columns)
         width = left + float(np.clip(0.26 * n_groups, 1.6, 8.0)) + BAR if figsize is None else figsize[0]
@@ -212,7 +218,7 @@ def _draw(
         upright = widest > column - 0.06
         below = (widest if upright else 0.14) + 0.12 + MARGIN
         above = TOP + (0.2 if title else 0.0)
-        tall = float(np.clip(max(0.13 * len(blocks), 0.004 * n_regions), 2.4, 6.0))
+        tall = float(np.clip(max(0.13 * len(table.blocks), 0.004 * n_regions), 2.4, 6.0))
         height = above + tall + below if figsize is None else figsize[1]
         tall = height - above - below
         if column <= 0.02 or tall < 0.3:
@@ -223,21 +229,40 @@ def _draw(
         figure.set_layout_engine("none")
         box = (left / width, below / height, (width - left - BAR) / width, tall / height)
         ax = figure.add_axes(box, label="regions")
-        _image(figure, ax, table, zscore=zscore, vmax=vmax)
-        size = float(np.clip(column * 72 * 0.95, 3.5, TEXT)) if upright else TEXT
-        ax.set_xticks(range(n_groups), columns, rotation=90 if upright else 0, fontsize=size)
-        ax.set_yticks([])
-        ax.tick_params(axis="x", length=0, pad=4)
-        for text in ax.get_xticklabels():
-            text.set_parse_math(False)
-        ax.spines[:].set_visible(False)
-        _block_labels(ax, table, labels, colors, tall=tall, wide=width - left - BAR)
-        if title:
-            ax.set_title(title)
+        _heat_map_on(ax, table, colors, zscore=zscore, vmax=vmax, title=title)
     return figure
 
 
-def _image(figure: Figure, ax: Axes, table: HeatMap, *, zscore: bool, vmax: float | None) -> None:
+def _texts(table: HeatMap) -> tuple[list[str], list[str]]:
+    """What stands beside the blocks and under the columns."""
+    blocks = [shortened(b, TEXT, LABELS_MOST) for b in table.blocks]
+    counts = [f"{int(n):,}" for n in np.diff(table.starts)]
+    labels = [f"{b} ({n})" if b else f"{n} regions" for b, n in zip(blocks, counts, strict=True)]
+    return labels, [shortened(g, TEXT, LABELS_MOST) for g in table.groups]
+
+
+def _heat_map_on(
+    ax: Axes, table: HeatMap, colors: list[str], *, zscore: bool, vmax: float | None, title: str | None
+) -> None:
+    labels, columns = _texts(table)
+    extent, dpi = ax.get_window_extent(), _style.figure_of(ax).dpi
+    wide, tall = extent.width / dpi, extent.height / dpi
+    column = wide / len(columns)
+    upright = max(text_width(t, TEXT) for t in columns) > column - 0.06
+    _image(ax, table, zscore=zscore, vmax=vmax, tall=tall, wide=wide)
+    size = float(np.clip(column * 72 * 0.95, 3.5, TEXT)) if upright else TEXT
+    ax.set_xticks(range(len(columns)), columns, rotation=90 if upright else 0, fontsize=size)
+    ax.set_yticks([])
+    ax.tick_params(axis="x", length=0, pad=4)
+    for text in ax.get_xticklabels():
+        text.set_parse_math(False)
+    ax.spines[:].set_visible(False)
+    _block_labels(ax, table, labels, colors, tall=tall, wide=wide)
+    if title:
+        ax.set_title(title)
+
+
+def _image(ax: Axes, table: HeatMap, *, zscore: bool, vmax: float | None, tall: float, wide: float) -> None:
     high = float(np.percentile(np.abs(table.values), 99)) if vmax is None else vmax
     high = high if high > 0 else float(np.abs(table.values).max()) or 1.0
     low = -high if zscore else 0.0
@@ -245,9 +270,8 @@ def _image(figure: Figure, ax: Axes, table: HeatMap, *, zscore: bool, vmax: floa
     drawn = ax.imshow(table.values, aspect="auto", cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     over, under = bool((table.values > high).any()), bool((table.values < low).any())
     extend = {(True, True): "both", (True, False): "max", (False, True): "min"}.get((over, under), "neither")
-    tall = min(1.5 / (ax.get_position().height * figure.get_figheight()), 1.0)
-    inch = 1 / (ax.get_position().width * figure.get_figwidth())
-    bar = figure.colorbar(drawn, cax=ax.inset_axes((1 + 0.12 * inch, 1 - tall, 0.09 * inch, tall)), extend=extend)
+    share, inch = min(1.5 / tall, 1.0), 1 / wide
+    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1 + 0.12 * inch, 1 - share, 0.09 * inch, share)), extend=extend)
     bar.outline.set_visible(False)
     bar.ax.tick_params(width=0.4, length=2, labelsize=6)
     if bar.solids is not None:

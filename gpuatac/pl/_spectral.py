@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,18 +15,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 def spectral_eigenvalues(
-    adata: AnnData, *, save: str | Path | None = None, figsize: tuple[float, float] = (3.2, 3.0)
+    adata: AnnData,
+    *,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    figsize: tuple[float, float] | None = None,
 ) -> Figure:
     """Eigenvalue of each spectral component and |r| of the component with depth; those left out are marked.
 
     Reads   uns["spectral_eigenvalue"]: float64 (k,); uns["spectral"]["used"]: bool (k,) and
             uns["spectral"]["depth_correlation"]: float64 (k,), each where it exists.
     Returns a Figure; also written to ``save``. Components are numbered from 1. Without correlations there is
-            one panel.
+            one panel. ``ax``: axes to draw the eigenvalues alone on, whose Figure is returned.
 
     Raises
     ------
@@ -55,30 +60,39 @@ def spectral_eigenvalues(
         msg = f"uns holds {found}; allowed: as many of each; call tl.spectral again."
         raise InputError(msg)
     number = np.arange(1, len(values) + 1)
-    with _style.canvas(save, figsize) as figure:
-        axes = figure.subplots(1 if r is None else 2, 1, sharex=True, squeeze=False,
-                               height_ratios=None if r is None else (3, 2)).ravel()  # fmt: skip
-        ax = axes[0]
-        ax.plot(number, values, color=_style.LIGHT, zorder=1)
-        ax.scatter(number[used], values[used], s=14, color=_style.BLUE, linewidths=0, label="used", zorder=2)
-        if not used.all():
-            left_out = {"facecolor": "white", "edgecolor": _style.RED, "linewidths": 1.0}
-            ax.scatter(number[~used], values[~used], s=16, label="left out (follows depth)", zorder=2, **left_out)
-            ax.legend(loc="upper right")
-        if values.min() > 0:
-            ax.set_yscale("log")
-            _style.thousands(ax.yaxis)
-        ax.set_ylabel("Eigenvalue")
-        if r is not None:
-            colors = np.where(used, _style.BLUE, _style.RED)
-            axes[1].bar(number, r, width=0.7, color=colors)
-            axes[1].set_ylim(0, 1.12)
-            axes[1].set_yticks([0, 0.5, 1])
-            axes[1].set_ylabel("|r| with depth")
-            for x, height in zip(number[~used], r[~used], strict=True):
-                axes[1].text(x + 0.55, height, f"{height:.2f}", ha="left", va="center", fontsize=7, color=_style.RED)
-        axes[-1].set_xlabel("Component")
-        step = max(1, len(values) // 6 // 5 * 5)
-        axes[-1].set_xticks([1, *range(step, len(values) + 1, step)] if step > 1 else number)
-        axes[-1].set_xlim(0.2, len(values) + 0.8)
+    if r is None or ax is not None:
+        with _style.panel(ax, save, figsize, default=(3.2, 3.0)) as on:
+            _draw_values(on, number, values, used)
+            _components_axis(on, number)
+        return _style.figure_of(on)
+    with _style.canvas(save, (3.2, 3.0) if figsize is None else figsize) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        _draw_values(upper, number, values, used)
+        lower.bar(number, r, width=0.7, color=np.where(used, _style.BLUE, _style.RED))
+        lower.set_ylim(0, 1.12)
+        lower.set_yticks([0, 0.5, 1])
+        lower.set_ylabel("|r| with depth")
+        for x, height in zip(number[~used], r[~used], strict=True):
+            lower.text(x + 0.55, height, f"{height:.2f}", ha="left", va="center", fontsize=7, color=_style.RED)
+        _components_axis(lower, number)
     return figure
+
+
+def _draw_values(ax: Axes, number: np.ndarray, values: np.ndarray, used: np.ndarray) -> None:
+    ax.plot(number, values, color=_style.LIGHT, zorder=1)
+    ax.scatter(number[used], values[used], s=14, color=_style.BLUE, linewidths=0, label="used", zorder=2)
+    if not used.all():
+        left_out: dict[str, Any] = {"facecolor": "white", "edgecolor": _style.RED, "linewidths": 1.0}
+        ax.scatter(number[~used], values[~used], s=16, label="left out (follows depth)", zorder=2, **left_out)
+        ax.legend(loc="upper right")
+    if values.min() > 0:
+        ax.set_yscale("log")
+        _style.thousands(ax.yaxis)
+    ax.set_ylabel("Eigenvalue")
+
+
+def _components_axis(ax: Axes, number: np.ndarray) -> None:
+    ax.set_xlabel("Component")
+    step = max(1, len(number) // 6 // 5 * 5)
+    ax.set_xticks([1, *range(step, len(number) + 1, step)] if step > 1 else number)
+    ax.set_xlim(0.2, len(number) + 0.8)

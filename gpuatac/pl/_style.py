@@ -9,29 +9,20 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from gpuatac.errors import InputError
+from gpuatac.slots import PALETTE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from matplotlib.axes import Axes
+    from collections.abc import Iterator, Sequence
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 300
 RASTERIZE_ABOVE = 2_000  # points; more than these make a PDF heavy
 
-#: Okabe and Ito's six colours, then each next the one farthest (OKLab) from all before it, to normal eyes and
-#: as protanopes and deuteranopes see it (Machado 2009).
-PALETTE = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5A1E00", "#2D0096",
-    "#5AF0A5", "#690FFF", "#A5005A", "#8778FF", "#5A005A", "#874B00", "#96B487", "#B4D2FF",
-    "#D200B4", "#D2D200", "#005A69", "#000FD2", "#00D2C3", "#FF2D69", "#4B3C87", "#964B96",
-    "#0F3C2D", "#C33C4B", "#F01EF0", "#FFC378", "#96E1D2", "#78003C", "#FF694B", "#FF87FF",
-    "#5A5AD2", "#FF96A5", "#8796C3", "#3C784B", "#8700A5", "#4B87D2", "#2D8787", "#871E00",
-)  # fmt: skip
 BLUE, ORANGE, GREEN, RED = PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[5]
 GREY, LIGHT, DARK = "#8C8C8C", "#D4D4D4", "#333333"
 SEQUENTIAL = mpl.colormaps["viridis"]
@@ -103,13 +94,7 @@ class StyledFigure(Figure):
 @contextmanager
 def canvas(save: str | Path | None, figsize: tuple[float, float]) -> Iterator[StyledFigure]:
     """A figure to draw on, in inches; it is saved when the block ends without an error."""
-    path = None if save is None else Path(save)
-    if path is not None and path.suffix.lower() not in SUFFIXES:
-        msg = f"save must end in .png, .pdf or .svg, got {str(save)!r}; change the suffix."
-        raise InputError(msg)
-    if path is not None and not path.parent.is_dir():
-        msg = f"save needs a folder that exists, got {str(path.parent)!r}; make it first."
-        raise InputError(msg)
+    path = _target(save)
     if len(figsize) != 2 or not min(figsize) > 0:
         msg = f"figsize must be (width, height) in inches, both positive, got {figsize!r}."
         raise InputError(msg)
@@ -120,9 +105,55 @@ def canvas(save: str | Path | None, figsize: tuple[float, float]) -> Iterator[St
             figure.savefig(path)
 
 
-def colors_of(n: int) -> list[str]:
-    """n colours; those beyond the palette repeat it."""
-    return [PALETTE[i % len(PALETTE)] for i in range(n)]
+@contextmanager
+def panel(
+    ax: Axes | None, save: str | Path | None, figsize: tuple[float, float] | None, *, default: tuple[float, float]
+) -> Iterator[Axes]:
+    """The axes to draw one panel on: ``ax``, else those of a new figure of ``figsize`` or ``default`` inches.
+
+    The figure that the axes lie in is saved when the block ends without an error.
+    """
+    if ax is None:
+        with canvas(save, default if figsize is None else figsize) as figure:
+            yield figure.subplots()
+        return
+    path = _target(save)
+    if not isinstance(ax, Axes):
+        msg = f"ax must be one matplotlib Axes, got {type(ax).__name__}; pass one of them, as in figure, ax = plt.subplots()."
+        raise InputError(msg)
+    if figsize is not None:
+        msg = f"figsize {figsize!r} cannot be had with ax, whose figure has its size already; leave one of them out."
+        raise InputError(msg)
+    with mpl.rc_context(RC):
+        yield ax
+        if path is not None:
+            figure_of(ax).savefig(path)
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The whole figure that ``ax`` lies in, also where a subfigure is between them."""
+    return ax.figure.canvas.figure
+
+
+def one_panel(ax: Axes | None, panels: Sequence[str]) -> None:
+    """Raise when ``ax`` is given for more than one panel; ``panels`` says what they show."""
+    if ax is not None and len(panels) != 1:
+        msg = (
+            f"ax takes one panel and there are {len(panels)} ({', '.join(panels)}); call once for each of them with an ax of its "
+            "own, or leave ax out."
+        )
+        raise InputError(msg)
+
+
+def _target(save: str | Path | None) -> Path | None:
+    path = None if save is None else Path(save)
+    if path is not None and path.suffix.lower() not in SUFFIXES:
+        msg = f"save must end in .png, .pdf or .svg, got {str(save)!r}; change the suffix."
+        raise InputError(msg)
+    if path is not None and not path.parent.is_dir():
+        msg = f"save needs a folder that exists, got {str(path.parent)!r}; make it first."
+        raise InputError(msg)
+    return path
 
 
 def number_text(value: float, _: int | None = None) -> str:

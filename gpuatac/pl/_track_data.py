@@ -17,10 +17,8 @@ from gpuatac.io.fragments.window import window_fragments
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.genome.gene_models import Locus, annotation_of, locate_gene
 from gpuatac.io.genome.transcripts import tss_table
-from gpuatac.pl import _style
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
@@ -284,37 +282,6 @@ def links_in(links: Any, genome: Genome, window: Window) -> pd.DataFrame | None:
     inside = (low >= window.start) & (high < window.end)
     score = rows["score"].astype(np.float64) if "score" in rows.columns else pd.Series(np.nan, index=rows.index)
     return pd.DataFrame({"start": low[inside], "end": high[inside], "score": score[inside]}).reset_index(drop=True)
-
-
-def colors_by_group(adata: AnnData, groupby: Any, names: list[str], colors: Any) -> list[str]:
-    """The colour of each group: as given by name or in order, else uns[groupby + "_colors"], else the palette."""
-    if colors is not None and hasattr(colors, "keys"):
-        given: Mapping[str, str] = {str(k): v for k, v in colors.items()}
-        missing = [n for n in names if n not in given]
-        if missing:
-            msg = f"colors lacks {', '.join(map(repr, missing[:4]))}; give a colour for each group drawn."
-            raise InputError(msg)
-        return [given[n] for n in names]
-    if colors is not None:
-        listed: Sequence[str] = [colors] * len(names) if isinstance(colors, str) else list(colors)
-        if len(listed) < len(names):
-            msg = f"colors has {len(listed)} entries for {len(names)} groups; give one for each group."
-            raise InputError(msg)
-        return list(listed[: len(names)])
-    if groupby is None:
-        return _style.colors_of(1)
-    every = names
-    if isinstance(groupby, str):
-        labels = adata.obs[groupby]
-        if isinstance(labels.dtype, pd.CategoricalDtype):
-            every = [str(c) for c in labels.cat.categories]
-        else:
-            every = slots.groups_of(adata, groupby)[0]
-        stored = adata.uns.get(f"{groupby}_colors")
-        if stored is not None and len(stored) >= len(every):
-            return [str(stored[every.index(n)]) for n in names]
-    palette = _style.colors_of(len(every))
-    return [palette[every.index(n)] for n in names]
 
 
 def annotation(genes: Any) -> pd.DataFrame | None:

@@ -11,6 +11,7 @@ from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.genome.gene_models import genes_in
 from gpuatac.pl import _track_data
+from gpuatac.pl._palette import category_colors
 from gpuatac.pl._track_draw import Scene, draw
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gpuatac.genome import Genome
+    from gpuatac.pl._palette import Palette
 
 
 def tracks(
@@ -47,7 +49,7 @@ def tracks(
     min_frag_length: int | None = None,
     max_frag_length: int | None = None,
     merge_transcripts: bool = True,
-    colors: Mapping[str, str] | Sequence[str] | None = None,
+    palette: Palette | None = None,
     title: str | None = None,
     save: str | Path | None = None,
     figsize: tuple[float, float] | None = None,
@@ -107,8 +109,8 @@ def tracks(
         Fragments of these lengths count, bp, both inclusive.
     merge_transcripts
         Draw overlapping transcripts of a gene as one model with all their exons, or each by itself.
-    colors
-        By group name, or in the order of the groups.
+    palette
+        Colours of the groups, as for ``embedding``.
     title
         Default the gene, else the place.
     save
@@ -120,7 +122,8 @@ def tracks(
     ------
     InputError
         Both or neither of gene and region; an unknown gene (close names are listed), group or chromosome; a region beyond
-        its chromosome; normalize="tss" without genes; peaks of other groups; a figsize too small for what it shall hold.
+        its chromosome; normalize="tss" without genes; peaks of other groups; a palette that does not fit the groups; a figsize
+        too small for what it shall hold.
     MissingSlotError
         No fragments, no obs[groupby], or no uns[peaks].
 
@@ -175,7 +178,7 @@ def tracks(
         title=place.name if title is None and place is not None else title,
         coverage=coverage,
         unit=_track_data.unit_of(normalize, counting_strategy),
-        colors=_track_data.colors_by_group(adata, groupby, names, colors),
+        colors=category_colors(adata, groupby, names, palette),
         shared_scale=shared_scale,
         genes=shown,
         gene=None if place is None else place.name,

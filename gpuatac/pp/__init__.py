@@ -26,3 +26,7 @@ __all__ = [
     "scrublet",
     "select_features",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -36,7 +36,7 @@ EXCLUDED = (*MITO_NAMES, *SEX_NAMES_Y)
 def add_tile_matrix(
     adata: AnnData,
     *,
-    bin_size: int = 500,
+    bin_size: int = 2000,
     exclude_chroms: Collection[str] | None = EXCLUDED,
     counting_strategy: Strategy = "paired-insertion",
     inplace: bool = True,
@@ -56,7 +56,7 @@ def add_tile_matrix(
     adata
         Cells with fragments.
     bin_size
-        Tile width in bp.
+        Tile width in bp (SnapATAC2 takes 500).
     exclude_chroms
         Chromosomes left out; None keeps all.
     counting_strategy
@@ -74,7 +74,7 @@ def add_tile_matrix(
     Examples
     --------
     >>> import gpuatac as ga
-    >>> ga.pp.add_tile_matrix(adata, bin_size=500)  # doctest: +SKIP
+    >>> ga.pp.add_tile_matrix(adata)  # doctest: +SKIP
     """
     bin_size = check.integer("bin_size", bin_size, 1, 2**31 - 1)
     check.one_of("counting_strategy", counting_strategy, STRATEGIES)
@@ -143,8 +143,8 @@ def _deliver(adata: AnnData, x: Any, var: pd.DataFrame, *, inplace: bool) -> Ann
 
 
 def _shared_uns(adata: AnnData) -> dict[str, Any]:
-    """What a matrix of the same cells needs to find its fragments and to tell its history."""
-    keys = (slots.FRAGMENTS, slots.GENOME, slots.READ_SUMMARY, slots.HISTORY)
+    """What a matrix of the same cells needs to find its fragments, to tell its history and to look the same in figures."""
+    keys = (slots.FRAGMENTS, slots.GENOME, slots.READ_SUMMARY, slots.HISTORY, *map(slots.of_colors, adata.obs.columns))
     return {key: adata.uns[key] for key in keys if key in adata.uns}
 
 

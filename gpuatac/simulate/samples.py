@@ -67,7 +67,7 @@ def simulate_fragments(
     seed: int = 0,
     force: bool = False,
 ) -> Simulation:
-    """Write a 10x-like sample with known truth.
+    """A 10x-like sample with known cell types, doublets and peaks, simulated.
 
     Reads   nothing but the chromosome sizes of ``genome``.
     Writes  PREFIX.fragments.tsv.gz  BGZF, sorted by coordinate, chromosomes in natural order: chrom, start,
@@ -87,29 +87,43 @@ def simulate_fragments(
     ----------
     prefix
         Path and start of the names of the five files; its folder is made where there is none.
-    n_cells, n_types, n_batches
-        Barcodes that hold cells (doublets included), cell types of about equal share, and batches. Batch b
-        has barcodes that end in ``-{b + 1}`` and a log-normal factor per peak (sd ``batch_effect``).
+    n_cells
+        Barcodes that hold cells, doublets included.
+    n_types
+        Cell types, of about equal share.
+    n_batches
+        Batches. Batch b has barcodes that end in ``-{b + 1}`` and a log-normal factor of its own for each peak (``batch_effect``).
     fragments_per_cell
         Mean fragments of a single cell outside the mitochondrion (log-normal, sd 0.35 of the log).
     doublet_rate
-        Share of ``n_cells`` made of two cells, in [0, 1]; the types are drawn independently.
-    empty_per_cell, fragments_per_empty
-        Empty droplets for each cell and their mean fragments (log-normal, sd 1 of the log).
+        Share of the cells made of two, in [0, 1]; the types are drawn independently.
+    empty_per_cell
+        Empty droplets for each cell.
+    fragments_per_empty
+        Mean fragments of an empty droplet (log-normal, sd 1 of the log).
     genome
-        Name of a built-in assembly (its primary chromosomes) or a ``Genome``.
-    n_genes, n_distal_peaks
-        By default in proportion to the genome: 20,000 genes and 60,000 distal peaks for 3.1 Gb. Distal peaks
-        that would lie within 600 bp of another peak are left out.
+        A built-in assembly (its primary chromosomes), or a ``Genome``.
+    n_genes
+        Genes; by default in proportion to the genome, 20,000 for 3.1 Gb.
+    n_distal_peaks
+        Distal peaks; by default in proportion to the genome, 60,000 for 3.1 Gb. Those that would lie within 600 bp of another peak are
+        left out.
     specific_fraction
         Share of distal peaks open in one to three types only, in [0, 1]; half of it for TSS peaks.
     state_effect
-        Cells of one type lie on a line between two profiles; the log accessibility of a peak differs between
-        them with this sd.
-    frip, tss_share
-        Mean share of a cell's fragments in peaks and share of these at TSSs, in [0, 1].
-    mito_fraction, duplicate_rate
-        Mitochondrial fragments per other fragment; share of sequenced copies that are repeats, in [0, 1).
+        Cells of one type lie on a line between two profiles: the sd of the log accessibility of a peak between them.
+    batch_effect
+        The sd of a batch's log-normal factors.
+    frip
+        Mean share of a cell's fragments in peaks, in [0, 1].
+    tss_share
+        Share of these at TSSs, in [0, 1].
+    mito_fraction
+        Mitochondrial fragments for each other fragment.
+    duplicate_rate
+        Share of sequenced copies that are repeats, in [0, 1).
+    seed
+        Seed of everything random.
     force
         Replace files that exist.
 

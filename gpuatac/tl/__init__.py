@@ -26,3 +26,7 @@ __all__ = [
     "spectral",
     "umap",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -89,7 +89,8 @@ def leiden(
 
     Reads   obsp["connectivities"].
     Writes  obs[key_added]: categorical "0", "1", ... by falling size; uns[key_added]: {"modularity", "n_clusters", and the
-            parameters}.
+            parameters}; uns[key_added + "_colors"]: a list of one hex colour for each category, which our figures and scanpy's
+            draw the clusters in.
 
     Parameters
     ----------
@@ -143,6 +144,7 @@ def leiden(
     kept = [name for name, size in zip(names, sizes, strict=True) if size >= min_cluster_size]
     categories = kept + (["-1"] if len(kept) < n_clusters else [])
     adata.obs[key_added] = pd.Categorical(text, categories=categories)
+    adata.uns[slots.of_colors(key_added)] = slots.default_colors(len(categories))
     adata.uns[key_added] = {
         "modularity": modularity,
         "n_clusters": len(kept),

@@ -130,25 +130,36 @@ def denoise(
         chromosome with a fragment, from end to end.
     blacklist
         Fragments that overlap these regions are left out: a BED file, a frame or names.
-    cutoff, max_gap, min_length
-        The rule of peaks: probability in (0, 1], bp, bp.
-    out_dir, prefix
-        Where files go, and how their names start. None: no files.
-    output_format, tracks
-        "bigwig" or "bedgraph" of "signal" and "probability", or of one of them.
-    decimals, probability_decimals, resolution
-        Of the files: digits of the signal and of the probability behind the point, 0 to 4; bp that are averaged to one value,
-        1 to 10,000. Each digit of a probability makes its file about four times as large.
+    cutoff
+        Lowest probability of a base in a peak, in (0, 1].
+    max_gap
+        Widest gap bridged, in bp.
+    min_length
+        Shortest peak, in bp.
+    out_dir
+        Folder of the files; None: no files.
+    prefix
+        Start of the file names.
+    output_format
+        Format of the tracks: "bigwig" or "bedgraph".
+    tracks
+        Which tracks are written: "signal", "probability", both, or none (an empty list).
+    decimals
+        Digits of the signal behind the point, 0 to 4.
+    probability_decimals
+        Digits of the probability behind the point, 0 to 4; each makes its file about four times as large.
+    resolution
+        Bases that are averaged to one value of the tracks, 1 to 10,000.
     signal_depth
-        Reads of a library to scale the signal to, if not that of the model.
+        Reads of a library to scale the signal to; by default that of the model.
     extra
-        Files of extra input tracks of models trained with them, see ``nn.denoising.examples.extra_tracks``.
+        Extra input tracks of models trained with them, in that order: BED (by strand), bigWig or bedGraph.
     dilation
-        Of a published checkpoint, whose file does not tell it (8); two where the blocks for peaks have another.
+        Of a published checkpoint, whose file does not tell it: one (8), or two where the blocks for peaks have another (8 10).
     precision
         "float32", or "bfloat16" for about half the time on hardware that has it.
     compiled
-        Compile the model first; pays on large genomes.
+        Compile the network first; pays on large genomes.
     key_added
         Where in uns the results go.
     inplace

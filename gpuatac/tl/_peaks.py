@@ -91,29 +91,40 @@ def call_peaks(
         Highest p-value instead of ``qvalue``, in (0, 1).
     call_summits
         Split a region into subpeaks, one row each, that share start and end.
-    call_broad_peaks, broad_cutoff
-        Broad regions: stretches at ``qvalue`` (or ``pvalue``) linked by weaker ones at ``broad_cutoff`` over gaps 4 times as wide.
-        The strong stretches are in two more columns, block_sizes and block_starts, as in the gappedPeak format.
-    replicate, replicate_qvalue
-        A column of obs, or a label for each cell: peaks of a group are kept if they overlap a peak of each of its replicates,
-        called at ``replicate_qvalue`` (default ``qvalue``).
-    min_frag_size, max_frag_size
-        Use fragments of these lengths only, in bp, both inclusive (180 takes the nucleosome-free ones).
+    call_broad_peaks
+        Broad regions: strong stretches linked by weaker ones (``broad_cutoff``) over gaps 4 times as wide. The strong stretches are in
+        two more columns, block_sizes and block_starts, as in the gappedPeak format.
+    broad_cutoff
+        Highest q-value (p-value with ``pvalue``) of the weaker stretches of broad regions.
+    replicate
+        A column of obs, or a label for each cell: peaks of a group are kept if they overlap a peak of each of its replicates.
+    replicate_qvalue
+        Highest q-value of the peaks of replicates; by default that of the others.
+    min_frag_size
+        Shortest fragment used, in bp.
+    max_frag_size
+        Longest fragment used, in bp (180 takes the nucleosome-free ones).
     selections
-        Groups to call; the others are left out.
+        Groups to use; by default all.
     min_cells
         Groups of fewer cells have no peaks called; a warning names them.
     nolambda
-        Use the genome's rate alone.
-    shift, extsize
-        How each cut is moved (in the direction of its strand) and widened, in bp. Not used for whole fragments.
-    min_len, max_gap
-        Shortest peak, and widest gap bridged, in bp. By default ``extsize`` and 30; for fragments both are their mean length.
+        Compare with the genome's rate alone, not with the surroundings.
+    shift
+        How far each cut is moved in the direction of its strand, in bp. Not used for whole fragments.
+    extsize
+        How wide each cut is made, in bp. Not used for whole fragments.
+    min_len
+        Shortest peak, in bp; by default ``extsize``, for whole fragments their mean length.
+    max_gap
+        Widest gap bridged, in bp; by default 30, for whole fragments their mean length.
     counting_strategy
         "insertion" piles up both cuts of each fragment, "fragment" the whole fragment.
-    use_counts, max_count
-        Count a fragment as often as it was copied (column 5 of the file), at most ``max_count`` times. As in MACS3 the background
-        of such whole fragments reaches before base 0, where a fragment that starts at base 0 can cost other peaks their q-value.
+    use_counts
+        Count a fragment as often as it was copied (column 5 of the file). As in MACS3 the background of such whole fragments reaches
+        before base 0, where a fragment that starts at base 0 can cost other peaks their q-value.
+    max_count
+        Count a copied fragment this often at most; by default as often as it was copied.
     genome_size
         Effective genome size in bp, or MACS's "hs", "mm", "ce", "dm"; by default the sum of all chromosomes, as SnapATAC2.
     blacklist

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import re
 
 import numpy as np
@@ -15,7 +13,6 @@ import gpuatac as ga
 
 torch = pytest.importorskip("torch", reason="the denoiser needs PyTorch (gpuatac[nn])")
 
-from gpuatac.cli.denoise_arguments import SECTIONS  # noqa: E402
 from gpuatac.nn.checkpoints import make_model, save_model  # noqa: E402
 from gpuatac.nn.contract import ModelCard  # noqa: E402
 from gpuatac.workflow.denoiser.denoise import denoise  # noqa: E402
@@ -70,10 +67,10 @@ def values_of(path, chrom):
 
 def test_groups_of_an_h5ad_get_tracks_and_peaks(typed, checkpoint, tmp_path, cli):
     out = tmp_path / "d"
-    arguments = ["denoise", typed / "s.h5ad", "--groupby", "type", "--model", checkpoint, "--out", out, "--device", "cpu", "-q",
+    arguments = ["denoise", typed / "s.h5ad", "--groupby", "type", "--model", checkpoint, "--out", out, "--device", "cpu",
                  "--min-length", "50", "--max-gap", "5", "--decimals", "2", "--prefix", "x."]  # fmt: skip
     code, shown, err = cli(*arguments)
-    assert (code, err) == (0, "")
+    assert code == 0, err
     adata = ga.io.read_h5ad(typed / "s.h5ad")
     frame = ga.tl.denoise(adata, "type", model=checkpoint, min_length=50, max_gap=5, inplace=False)
     groups = frame["group"].cat.categories
@@ -135,8 +132,8 @@ def test_a_track_gives_what_its_fragments_give(typed, checkpoint, tmp_path, cli)
     adata = ga.io.read_h5ad(typed / "s.h5ad")
     source = coverage_file(adata, tmp_path / "sample.bw")
     code, shown, err = cli("denoise", tmp_path / "sample.bw", "--model", checkpoint, "--out", tmp_path / "o", "--device", "cpu",
-                           "-q", "--min-length", "50", "--format", "bedgraph", "--names", "one", "--depth", "123456")  # fmt: skip
-    assert (code, err) == (0, "")
+                           "--min-length", "50", "--format", "bedgraph", "--names", "one", "--depth", "123456")  # fmt: skip
+    assert code == 0, err
     assert names_in(tmp_path / "o") == ["one.peaks.bed", "one.probability.bedgraph", "one.signal.bedgraph"]
     assert "one: 123,456 reads, " in shown
     frame = ga.tl.denoise(adata, model=checkpoint, min_length=50, inplace=False)
@@ -236,20 +233,3 @@ def test_a_model_must_be_a_checkpoint(typed, tmp_path, cli):
         assert code == 2
         assert told in err
     assert names_in(tmp_path / "o") == []
-
-
-def test_each_option_is_one_of_the_job_and_its_help_names_the_default():
-    parameters = inspect.signature(denoise).parameters
-    for _, section in SECTIONS:
-        for name, (flag, how, text) in section.items():
-            assert flag.startswith("--")
-            stated = re.search(r"\(default: ([^)]*)\)", text)
-            default = parameters[name].default
-            if stated and isinstance(default, int | float | str) and how.get("action") != "store_const":
-                assert stated[1] in (str(default), "both")
-    parser = argparse.ArgumentParser()
-    from gpuatac.cli import denoise_arguments
-
-    denoise_arguments.denoise(parser.add_subparsers())
-    args = parser.parse_args(["denoise", "a.bw", "--out", "o"])
-    assert not {name for _, section in SECTIONS for name in section} & set(vars(args))

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import itertools
-import re
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
-
-from gpuatac.cli import evaluate_arguments
-from gpuatac.workflow.denoiser.evaluate import evaluate_denoiser
 
 SIZES = {"chr1": 60_000, "chr2": 48_000}
 NAMES = ["raw", "box 201", "box 401", "Gaussian 80", "Gaussian 150", "Gaussian 250", "Gaussian mix"]
@@ -61,7 +55,7 @@ def files(tmp_path_factory):
 
 def arguments(files, out):
     return ["evaluate-denoiser", "--clean", files["clean"], "--noisy", files["noisy"], "--denoised", files["net"],
-            "--probability", files["p"], "--peaks", files["peaks"], "--genome", files["sizes"], "--device", "cpu", "-q",
+            "--probability", files["p"], "--peaks", files["peaks"], "--genome", files["sizes"], "--device", "cpu",
             "--out", out]  # fmt: skip
 
 
@@ -126,22 +120,3 @@ def test_errors_say_what_to_do(cli, files, tmp_path):
         assert code == 2, more
         assert message in err
         assert not out.exists()
-
-
-def parser_defaults():
-    commands = argparse.ArgumentParser().add_subparsers()
-    evaluate_arguments.evaluate_denoiser(commands)
-    return commands.choices["evaluate-denoiser"].format_help()
-
-
-def test_defaults_in_the_help_are_those_of_the_job():
-    defaults = {name: p.default for name, p in inspect.signature(evaluate_denoiser).parameters.items()}
-    options = {name: option for group in evaluate_arguments.GROUPS.values() for name, option in group.items()}
-    assert set(options) == set(defaults) - {"out", "device", "memory", "force"}
-    for name, (_, _, text) in options.items():
-        shown = re.search(r"\(default: ([\w.-]+)\)", text)
-        if shown and not isinstance(defaults[name], str | float | int):
-            assert defaults[name] is None or defaults[name] == ()
-        elif shown:
-            assert shown[1] == str(defaults[name]), name
-    assert "--tune-chroms NAME" in parser_defaults()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 
 import h5py
@@ -14,14 +13,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the nn extra")
 
 import gpuatac as ga  # noqa: E402
-from gpuatac.cli import train_arguments  # noqa: E402
 from gpuatac.nn.checkpoints import load_model  # noqa: E402
-from gpuatac.nn.recipes import Recipe  # noqa: E402
 from gpuatac.nn.state import load_state  # noqa: E402
 from gpuatac.workflow.denoiser.training_inputs import _extent  # noqa: E402
 
 SIZES = {"chr1": 60_000, "chr2": 30_000, "chr3": 24_000}
-QUICK = ["--epochs", 2, "--batch-size", 4, "--interval", 4096, "--lr", 0.01, "--device", "cpu", "--threads", 1, "-q"]
+QUICK = ["--epochs", 2, "--batch-size", 4, "--interval", 4096, "--lr", 0.01, "--device", "cpu", "--threads", 1]
 TINY = [
     "--model", "resnet", "--blocks", 1, "--filters", 2, "--kernel", 5, "--dilation", 1, "--blocks-class", 1,
     "--filters-class", 2, "--kernel-class", 5, "--dilation-class", 1, *QUICK,
@@ -234,17 +231,3 @@ def test_the_memory_limit_is_taken(tracks, tmp_path, cli, monkeypatch):
     code, _, error = cli("train-denoiser", *TINY, "--clean", "missing.bw", "--memory", "3G", "--out", tmp_path / "out")
     assert (code, "missing.bw" in error) == (2, True)
     assert ga.get_memory() == 3 * 2**30
-
-
-def test_every_option_of_the_recipe_has_a_flag_and_help_names_the_published_default():
-    fields = set(Recipe.__dataclass_fields__)
-    assert set(train_arguments.RECIPE) == fields - {"weights", "depths"}
-    published = Recipe.published()
-    for name in ("interval", "lr", "weight_decay", "ema", "pad"):
-        text = train_arguments.RECIPE[name][2]
-        assert (
-            f"{getattr(published, name):g}" in text.replace("no average", "") or str(getattr(published, name)) in text
-        )
-    assert tuple(train_arguments.WEIGHTS.items()) == tuple(published.weights._asdict().items())
-    parser = argparse.ArgumentParser()
-    train_arguments.train_denoiser(parser.add_subparsers())

@@ -109,13 +109,14 @@ def test_kernels_with_barriers_are_known_to_wait():
 
 def test_constants_of_the_parser_are_those_of_the_protocol():
     from gpuatac.backend.gpu.reading import parsing
+    from gpuatac.backend.protocol import reading
 
     text = (launch.kernel_folder() / "fragments.cu").read_text(encoding="utf-8")
     defined = dict(re.findall(r"#define (\w+) (\d+)", text))
     for name in ("KEPT", "COMMENT", "BLANK", "UNKNOWN_CHROM", "BAD_LENGTH", "OUTSIDE", "LAST_DROP"):
-        assert int(defined[name]) == getattr(protocol, name)
-    for name in (n for n in vars(protocol) if n.startswith("ERR_")):
-        assert int(defined[name]) == getattr(protocol, name)
+        assert int(defined[name]) == getattr(reading, name)
+    for name in (n for n in vars(reading) if n.startswith("ERR_")):
+        assert int(defined[name]) == getattr(reading, name)
     for name in ("WITH_STRAND", "FIRST_ERROR"):
         assert int(defined[name]) == getattr(parsing, name)
     tile = (launch.kernel_folder() / "lines.cu").read_text(encoding="utf-8")

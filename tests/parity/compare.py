@@ -239,7 +239,7 @@ def values_at(rows: pd.DataFrame, at: np.ndarray) -> np.ndarray:
 def compare_counts(tag, folder, peer, adata, genome, table) -> None:
     regions = [f"{c}:{s}-{e}" for c, s, e in inputs.read_rows(folder / "regions.bed")]
     for strategy in inputs.STRATEGIES:
-        ga.pp.add_tile_matrix(adata, counting_strategy=strategy)
+        ga.pp.add_tile_matrix(adata, bin_size=500, counting_strategy=strategy)
         table.exact(f"{tag}: tiles, {strategy}", peer_matrix(peer, f"tiles {strategy}"), our_matrix(adata.X))
         peaks = ga.pp.make_peak_matrix(adata, regions, counting_strategy=strategy)
         table.exact(f"{tag}: peaks, {strategy}", peer_matrix(peer, f"peaks {strategy}"), our_matrix(peaks.X))
@@ -258,7 +258,7 @@ def compare_counts(tag, folder, peer, adata, genome, table) -> None:
 
 
 def compare_embedding(tag, case, peer, adata, table) -> None:
-    ga.pp.add_tile_matrix(adata)
+    ga.pp.add_tile_matrix(adata, bin_size=500)
     ga.pp.select_features(adata, n_features=case["n_features"])
     selected, count = peer["selected"], peer["feature_count"]
     ours = adata.var["selected"].to_numpy()

@@ -358,7 +358,7 @@ def test_colors_follow_the_stored_ones_the_mapping_or_the_palette(cells):
     assert color(plain, "B") == pytest.approx(tuple(int(pl._style.PALETTE[1][i : i + 2], 16) / 255 for i in (1, 3, 5)))
     adata.uns["type_colors"] = ["#ff0000", "#00ff00", "#0000ff", "#000000"]
     assert color(pl.tracks(adata, "type", region=WINDOW), "B") == (0, 1, 0)
-    assert color(pl.tracks(adata, "type", region=WINDOW, colors={"T": "k", "B": "r", "NK": "b"}), "B") == (1, 0, 0)
+    assert color(pl.tracks(adata, "type", region=WINDOW, palette={"T": "k", "B": "r", "NK": "b"}), "B") == (1, 0, 0)
 
 
 # ------------------------------------------------------------------------------------------- layout
@@ -516,7 +516,7 @@ def test_real_data_at_cd3d(data_dir):
         ({"region": WINDOW, "bin_size": 0}, InputError, "bin_size must be at least 1"),
         ({"region": WINDOW, "figsize": (6, 0.8)}, InputError, "inches high for 3 groups"),
         ({"region": WINDOW, "figsize": (1, 4)}, InputError, "inches wide"),
-        ({"region": WINDOW, "colors": {"T": "red"}}, InputError, "colors lacks 'B', 'NK'"),
+        ({"region": WINDOW, "palette": {"T": "red"}}, InputError, "palette lacks 'B', 'NK'"),
         ({"region": WINDOW, "links": PEAKS[["chrom"]]}, InputError, "links has no column 'start' or 'end'"),
         ({"region": WINDOW, "cytobands": "nowhere.txt"}, MissingFileError, "cytoBand file nowhere.txt does not exist"),
         ({"region": WINDOW, "save": "t.gif"}, InputError, "save must end in"),

@@ -91,9 +91,9 @@ def test_tile_coordinates_are_integers_and_the_last_tile_is_clipped(adata):
     assert tiny[["start", "end"]].to_numpy().tolist() == [[0, 5]]
 
 
-def test_default_bin_size_is_500_and_counts_pairs(adata, fragments):
+def test_default_bin_size_is_2000_as_in_the_main_job_and_counts_pairs(adata, fragments):
     ga.pp.add_tile_matrix(adata)
-    np.testing.assert_array_equal(adata.X.toarray(), oracles.tile_counts(fragments, BARCODES, SIZES))
+    np.testing.assert_array_equal(adata.X.toarray(), oracles.tile_counts(fragments, BARCODES, SIZES, bin_size=2000))
 
 
 @pytest.mark.parametrize("excluded", [None, [], ["chr1"], ("chrM", "chrY")])

@@ -8,6 +8,7 @@ import pytest
 
 import gpuatac as ga
 from gpuatac.errors import InputError, MissingFileError
+from gpuatac.io.fragments import attach
 from gpuatac.options import RunOptions
 from gpuatac.provenance import device_of
 from gpuatac.workflow.main_job import resume, steps
@@ -130,10 +131,10 @@ def test_samples_must_be_those_of_the_earlier_run(copied, small):
 
 
 def on_gpu(adata):
-    records = ga.io.attach.records_of(adata)
+    records = attach.records_of(adata)
     for record in records:
         record["device"] = "gpu"
-    ga.io.attach.set_records(adata, records, str(adata.uns["fragments"]["base"]))
+    attach.set_records(adata, records, str(adata.uns["fragments"]["base"]))
 
 
 @pytest.mark.parametrize("step", ["cells", "genes"])
@@ -144,7 +145,7 @@ def test_the_device_asked_for_is_the_one_used(copied, small, step):
     adata = ga.run(
         small.fragments, copied, device="cpu", from_step=step, doublets="skip" if step == "cells" else "remove"
     ).adata
-    assert [r["device"] for r in ga.io.attach.records_of(adata)] == ["cpu"]
+    assert [r["device"] for r in attach.records_of(adata)] == ["cpu"]
     assert {r["device"] for r in ga.pp.history(adata)[n_before:]} == {"cpu"}
     assert json.loads((copied / "s.summary.json").read_text())["device"] == "cpu"
 
@@ -155,7 +156,7 @@ def test_going_on_moves_a_cpu_run_to_the_gpu(copied, small):
     before = len(ga.pp.history(ga.io.read_h5ad(copied / "s.h5ad")))
     adata = ga.run(small.fragments, copied, device="gpu", from_step="knn").adata
     assert {r["device"] for r in ga.pp.history(adata)[before:]} == {"gpu"}
-    assert [r["device"] for r in ga.io.attach.records_of(adata)] == ["gpu"]
+    assert [r["device"] for r in attach.records_of(adata)] == ["gpu"]
 
 
 def test_a_record_names_the_device_of_the_matrix_not_of_the_fragments(done):

@@ -46,7 +46,7 @@ def make_fragment_file(
     n_threads: int | None = None,
     force: bool = False,
 ) -> BamSummary:
-    """Turn a BAM file, sorted or not, into a fragment file.
+    """A BAM file, sorted or not, to a fragment file.
 
     Reads that are unmapped, whose mate is unmapped, secondary, supplementary, failed, flagged as duplicates,
     not properly paired, below ``min_mapq`` or without a barcode are dropped. Within a barcode, pairs with

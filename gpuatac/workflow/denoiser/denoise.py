@@ -26,6 +26,7 @@ from gpuatac.tl._denoise import (
     region_set,
 )
 from gpuatac.workflow.groups.inputs import cells_and_groups
+from gpuatac.workflow.groups.shared import check_targets, input_paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,7 +84,7 @@ def denoise(
     memory: str | int | None = None,
     force: bool = False,
 ) -> Denoised:
-    """Denoise groups of cells, bulk samples or tracks, and call peaks.
+    """Denoised tracks and peaks of groups of cells, bulk samples or tracks, by a neural network.
 
     Writes into ``out``: {prefix}{group}.signal.bw, .probability.bw and .peaks.bed (chrom, start, end, length, mean and maximum of the
     signal, summit as an offset and as a position). All take their places together at the end.
@@ -91,8 +92,8 @@ def denoise(
     Parameters
     ----------
     inputs
-        An .h5ad written by gpuatac; or fragment files (see ``pp.import_fragments``); or bigWig or bedGraph tracks of coverage at
-        single bases, each one group.
+        An .h5ad written by gpuatac; or fragment files (10x fragments.tsv.gz, BED, BAM, a .fragments data set), one for each sample; or
+        bigWig or bedGraph tracks of coverage at single bases, each one group.
     out
         Output folder, made when it is not there.
     model, selections, blacklist, cutoff, max_gap, min_length, prefix, output_format, tracks, decimals, \
@@ -101,11 +102,11 @@ probability_decimals, resolution, signal_depth, dilation, precision, compiled
     groupby, groups, genome, contigs, names, bulk, bam_options, device, memory, force
         As in ``workflow.peaks``. ``names`` also names the groups of tracks.
     depth
-        Reads of the library of each track, or of all; None: counted in the track, where it holds the whole genome's cuts.
+        Of tracks: reads of each library, or of all; by default counted in the track, which must then hold the whole genome.
     regions
-        Chromosomes, regions or BED files; None for the whole genome.
+        What to denoise: chromosomes, regions such as chr2:1000-9000 (0-based, half-open) or BED files; by default the genome.
     extra
-        Files of extra input tracks, in the order the model was trained with.
+        Extra input tracks, in the order the model was trained with: BED (by strand), bigWig or bedGraph.
     footprint
         Coverage of 5 bp on each side of a cut, not 100, for a model trained on it.
 
@@ -121,6 +122,7 @@ probability_decimals, resolution, signal_depth, dilation, precision, compiled
     >>> from gpuatac.workflow.denoiser.denoise import denoise
     >>> denoise("s.h5ad", "denoised", model="model.pt", groupby="leiden")  # doctest: +SKIP
     """
+    check.extra("torch", "nn", "denoising")
     from gpuatac.nn.denoising.examples.extra_tracks import is_signal
     from gpuatac.nn.denoising.inference import ready_model
 
@@ -137,7 +139,7 @@ probability_decimals, resolution, signal_depth, dilation, precision, compiled
     )
     if memory is not None:
         set_memory(memory)
-    paths = [Path(p) for p in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    paths = input_paths(inputs)
     for path in paths:
         check.existing_file(path, "input")
     read = [*paths, *(Path(p) for p in (groups, blacklist, *(extra or ())) if p is not None)]
@@ -181,7 +183,7 @@ probability_decimals, resolution, signal_depth, dilation, precision, compiled
         n_cells = {name: int(rows.size) for name, rows in zip(found, members, strict=True)}
         source = fragment_tracks(given.adata, members, found, half_width=half_width, blacklist=blacklist)
     files = asked.paths([str(name) for name in source.groups])
-    _may_write([path for by_group in files.values() for path in by_group.values()], read, force=force)
+    check_targets([path for by_group in files.values() for path in by_group.values()], read, force=force)
     frame, files = denoise_source(
         source, network, card, out=asked, rule=rule, regions=region_set(regions, source.genome),
         extra=extra_of(extra, source.genome, card), precision=precision, signal_depth=signal_depth, compiled=compiled,
@@ -227,12 +229,3 @@ def _file_tracks(
         msg = f"{len(set(names))} distinct names for {len(paths)} tracks; give one for each (--names)."
         raise InputError(msg)
     return FileTracks(paths, genome=sizes, groups=names, depth=depths, half_width=half_width, device=device)
-
-
-def _may_write(targets: list[Path], inputs: list[Path], *, force: bool) -> None:
-    read = {path.resolve() for path in inputs}
-    for path in targets:
-        if path.resolve() in read:
-            msg = f"{path} is an input and would be replaced; allowed: outputs beside the inputs; choose another folder (out, --out)."
-            raise InputError(msg)
-        check.may_write(path, force=force)

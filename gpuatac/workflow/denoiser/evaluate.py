@@ -69,7 +69,7 @@ def evaluate_denoiser(
     memory: str | int | None = None,
     force: bool = False,
 ) -> Evaluation:
-    """Judge denoised tracks against a deep library by every measure of the AtacWorks paper, beside smoothings of the shallow one.
+    """Denoised tracks judged against a deep library by every measure of the AtacWorks paper, beside plain smoothing.
 
     Writes into ``out``: ``metrics.tsv``, ``evaluation.json`` (factors and mixes of the smoothings, chromosomes, options), with
     probabilities ``called_peaks.tsv``, with a bootstrap ``differences.tsv`` (see ``Comparison``), with a locus its figure. All
@@ -77,33 +77,66 @@ def evaluate_denoiser(
 
     Parameters
     ----------
-    clean, noisy
-        bigWig or bedGraph of coverage (cuts within ``half_width`` bp); with ``h5`` clean is None, and noisy, if given, takes the
-        place of the file's own. Without noisy there are no smoothings.
-    denoised, probability
-        Files of denoised coverage and of the probability to lie in a peak; where both are given, one of each for each method.
-        Without a probability the coverage ranks the bases.
+    clean
+        Coverage of the deep library (cuts within ``half_width`` bp): bigWig or bedGraph; None with ``h5``.
+    out
+        Output folder, made when it is not there.
+    noisy
+        Coverage of the shallow library: bigWig or bedGraph; with ``h5`` it takes the place of the file's own. Raw track and smoothings
+        are made of it: without it there are none to compare with.
+    denoised
+        Denoised coverage, one file for each method.
+    probability
+        Probability to lie in a peak, one file for each method, in the order of ``denoised``. Without it the coverage ranks the bases.
     names
-        Of the methods; by default the files' stems.
-    h5, intervals, pad
-        AtacWorks' HDF5 files with labels (instead of clean, noisy and peaks), the BED file of each, their padding in bp.
-    peaks, peak_cutoff
-        Peaks of the clean track: BED file or frame; or the coverage from which bdgpeakcall's rule takes them (200 bp or longer,
-        gaps of 30 bp bridged). Neither: the cutoff is where a Poisson law of each chromosome's mean leaves p < 0.001.
+        Names of the methods; by default the files' stems.
+    h5
+        AtacWorks' HDF5 files with labels, instead of ``clean``, ``noisy`` and ``peaks``.
+    intervals
+        Of ``h5``: where the examples lie, one BED file for each.
+    pad
+        Of ``h5``: padding on both sides of the examples, in bp.
+    peaks
+        Peaks of the deep library: a BED file or a frame.
+    peak_cutoff
+        Or the clean coverage that makes a peak, by bdgpeakcall's rule (200 bp or longer, gaps of 30 bp bridged). By default it is
+        where a Poisson law of each chromosome's mean leaves p < 0.001.
     genome
-        Name, chrom.sizes file or Genome; needed for bedGraph and HDF5, else the clean bigWig tells.
+        hg38, hg19, mm10, mm39, a chrom.sizes file or a Genome; needed for bedGraph and HDF5, else the clean bigWig tells.
     regions
-        BED file, frame, or names like chr1:1-2000 or chr1: what is evaluated. None: everything.
-    chroms, tune_chroms
-        Chromosomes to evaluate, and those on which smoothings are tuned; see ``compare``.
-    clean_depth, noisy_depth
-        Reads of the libraries; both or none. None: the ratio of the tracks' sums stands for that of the depths.
-    half_width, scale, threshold, bootstrap, block, level, seed
-        See ``compare``.
-    locus, figure
-        A region like chr1:1,000-9,000 to draw, and the name of its figure: .png, .pdf or .svg.
-    device, memory, force
-        As in ``run``.
+        What is evaluated: a BED file, a frame, or names such as chr1 or chr1:1-2000 (0-based, half-open); by default everything.
+    chroms
+        Chromosomes to evaluate; by default all but those of ``tune_chroms``.
+    tune_chroms
+        Chromosomes on which factors and mixes of the smoothings are fitted; by default the first. A second one is needed to judge on.
+    clean_depth
+        Reads of the deep library, given together with ``noisy_depth``; by default the ratio of the tracks' sums counts.
+    noisy_depth
+        Reads of the shallow library, given together with ``clean_depth``.
+    half_width
+        Bases on each side of a cut that coverage counts.
+    scale
+        Factor to the clean depth: "depth", the ratio of the depths, or "least-squares", that of least MSE.
+    threshold
+        Probability from which bases and peaks are called.
+    bootstrap
+        Draws of a paired bootstrap over blocks of the genome, for intervals of differences; 0 for none.
+    block
+        Width of its blocks, in bp.
+    level
+        Share that the intervals hold.
+    seed
+        Seed of the draws.
+    locus
+        Draw the tracks here: a region such as chr1:118,300,000-118,400,000 (0-based, half-open).
+    figure
+        Name of that figure in the output folder, ending in .png, .pdf or .svg.
+    device
+        Where to compute: "auto" takes a GPU where there is one.
+    memory
+        About how much memory to use at most, such as 4G; by default 70 % of what is available.
+    force
+        Replace existing files.
 
     Returns
     -------

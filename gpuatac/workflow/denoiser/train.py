@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,15 @@ from gpuatac import check
 from gpuatac.backend import resolve
 from gpuatac.errors import InputError
 from gpuatac.io.files.atomic import replacing
-from gpuatac.workflow.denoiser.training_inputs import Asked, material_of
+from gpuatac.memory import set_memory
+from gpuatac.nn.denoising.model_options import ModelOptions
+from gpuatac.workflow.denoiser.training_data import Asked, TrainingData
+from gpuatac.workflow.denoiser.training_inputs import material_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gpuatac.backend import Device
     from gpuatac.nn.recipes import Recipe
     from gpuatac.workflow.denoiser.training_inputs import Material
 
@@ -50,21 +54,22 @@ class TrainedDenoiser(NamedTuple):
 
 def train_denoiser(
     out: str | Path,
+    data: TrainingData,
     *,
-    model: str = "multiscale",
-    model_options: Mapping[str, Any] | None = None,
-    preset: str | None = None,
-    recipe: Mapping[str, Any] | None = None,
+    model: Literal["multiscale", "resnet", "unet", "linear", "logistic"] = "multiscale",
+    model_options: ModelOptions | Mapping[str, Any] | None = None,
+    preset: Literal["published", "multiscale", "cpu"] | None = None,
+    recipe: Recipe | Mapping[str, Any] | None = None,
     extra: Sequence[str | Path] = (),
     init: str | Path | None = None,
     val_intervals: int | None = None,
     resume: bool = False,
     force: bool = False,
     seed: int = 0,
-    device: str = "auto",
-    **data: Any,
+    device: Device = "auto",
+    memory: str | int | None = None,
 ) -> TrainedDenoiser:
-    """Train a denoising model on the user's data and write its best epoch.
+    """A network that denoises tracks, trained on pairs of tracks, on one deep sample or on groups of cells.
 
     Writes  into ``out``: model.pt (the best epoch so far), last.pt (the state after each epoch, to go on from), history.tsv (a row
             for each epoch), training.png (the curves).
@@ -72,58 +77,65 @@ def train_denoiser(
     Parameters
     ----------
     out
-        Output folder.
+        Output folder, made when it is not there.
+    data
+        What to train on.
     model
-        "multiscale" (any depth), "resnet" (as AtacWorks published it), "unet", "linear" or "logistic".
+        "multiscale" takes any depth, "resnet" is the network that AtacWorks published, "unet", "linear" and "logistic" its baselines.
     model_options
-        What the model's class takes.
+        What the model's class takes: ``ModelOptions``, or any of its keywords by name.
     preset
-        "published", "multiscale" or "cpu"; None: "multiscale" for that model, "published" for others.
+        Recipe: "published", "multiscale", or "cpu", a short one for two cores; by default as the model asks.
     recipe
-        Fields of ``nn.recipes.Recipe`` that are to differ from the preset.
+        The whole ``nn.recipes.Recipe``; or those of its fields that are to differ from the preset, by name.
     extra
         Extra input tracks, for models of coverage: BED (by strand), bigWig or bedGraph.
     init
-        A checkpoint whose weights to start from, "shipped" for those of the package, "none" for random ones. None: the shipped ones
+        Checkpoint whose weights to start from; "shipped" for those of the package, "none" for random ones. By default the shipped ones
         for a multiscale model whose shape is not asked to be another, random ones for others.
     val_intervals
-        Validate on this many intervals, evenly chosen; None: all.
+        Validate on this many intervals, evenly chosen; by default on all.
     resume
-        Go on from last.pt if it is there.
+        Go on from last.pt if it is there, after a stop or a kill.
     force
         Replace what an earlier run left.
-    seed, device
-        Of everything random; "auto", "cpu" or "gpu". Under ``torchrun`` each process takes its own GPU.
-    data
-        What to train on, fields of ``training_inputs.Asked``: ``clean`` tracks (and ``noisy`` ones; without them the clean
-        ones are thinned), or ``h5`` files of AtacWorks (with ``intervals``, BED, where they are to be thinned), or ``inputs``, an .h5ad
-        or fragment files with ``groupby`` or ``groups``. ``peaks``: BED of the clean tracks' peaks; without it they are where the clean
-        coverage has p < 0.001 under a Poisson law of the chromosome's mean. ``thin``: depths in reads to thin to; ``cells``: numbers
-        of cells to draw. ``clean_depth``, ``noisy_depth``: reads of whole libraries. ``val_chroms``, ``holdout_chroms``,
-        ``train_chroms``, ``val_fraction``: see ``nn.denoising.examples.splits.split_genome``.
+    seed
+        Seed of everything random.
+    device
+        Where to compute: "auto" takes a GPU where there is one. Under ``torchrun`` each process takes its own GPU.
+    memory
+        About how much memory to use at most, such as 4G; by default 70 % of what is available.
 
     Raises
     ------
     InputError
         When the inputs do not fit one another or the model.
+    MissingExtraError
+        When PyTorch is not installed.
     OutputExistsError
         When ``out`` holds a model and neither ``force`` nor ``resume`` is set.
 
     Examples
     --------
-    >>> from gpuatac.workflow.denoiser.train import train_denoiser
-    >>> train_denoiser("trained", clean=["deep.bw"], clean_depth=[80e6], preset="cpu")  # doctest: +SKIP
+    >>> from gpuatac.workflow import TrainingData, train_denoiser
+    >>> train_denoiser("trained", TrainingData(clean="deep.bw", clean_depth=80e6), preset="cpu")  # doctest: +SKIP
     """
+    check.extra("torch", "nn", "training a denoiser")
     from gpuatac.nn import distributed
+    from gpuatac.nn.recipes import Recipe
     from gpuatac.nn.recipes import preset as preset_of
 
     began, out = time.monotonic(), Path(out)
     check.one_of("model", model, MODELS)
-    known = {f.name for f in fields(Asked)} - {"seed", "device"}
-    check.one_of("data", next((name for name in data if name not in known), "clean"), sorted(known))
-    chosen: Recipe = preset_of(preset or ("multiscale" if model == "multiscale" else "published"))
-    chosen = replace(chosen, **(recipe or {}))
-    asked = Asked(**{name: _paths(name, value) for name, value in data.items()}, seed=seed, device=device)
+    if memory is not None:
+        set_memory(memory)
+    refuse_extra(model, extra)
+    chosen = preset_of(preset or ("multiscale" if model == "multiscale" else "published"))
+    changed = recipe if isinstance(recipe, Recipe) else None
+    given = {} if recipe is None or changed is not None else dict(recipe)  # type: ignore[call-overload]
+    chosen = changed or replace(chosen, **given)
+    pad = changed.pad if changed is not None else given.get("pad")
+    asked = Asked.of(data, pad=pad, seed=seed, device=device)
     asked.kind()
     out_files = {name: out / name for name in (MODEL, STATE, HISTORY, FIGURE)}
     if not resume:
@@ -133,29 +145,18 @@ def train_denoiser(
             )
     distributed.own_gpu()
     where = distributed.local_device(resolve(device).name)  # type: ignore[arg-type]
+    options = model_options.given() if isinstance(model_options, ModelOptions) else dict(model_options or {})
     with distributed.joined(where) as ranks:
         if not ranks.first:
             logging.getLogger("gpuatac").setLevel(logging.ERROR)
-        return _job(
-            asked,
-            chosen,
-            out_files,
-            where,
-            ranks,
-            model,
-            dict(model_options or {}),
-            extra,
-            init,
-            val_intervals,
-            resume,
-            began,
-        )
+        return _job(asked, chosen, out_files, where, ranks, model, options, extra, init, val_intervals, resume, began)
 
 
-def _paths(name: str, value: Any) -> Any:
-    if name in ("clean", "noisy", "peaks", "h5", "intervals", "inputs"):
-        return [Path(path) for path in ([value] if isinstance(value, (str, Path)) else value)]
-    return Path(value) if name in ("groups", "blacklist") and value is not None else value
+def refuse_extra(model: str, extra: Sequence[str | Path]) -> None:
+    """Raise for extra tracks of a model that reads none."""
+    if extra and model == "multiscale":
+        msg = "multiscale reads cuts and takes no extra tracks (--extra); choose a model of coverage, such as --model resnet."
+        raise InputError(msg)
 
 
 def _job(

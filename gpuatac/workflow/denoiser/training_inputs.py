@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from gpuatac.io.tracks.fragment_tracks import FragmentTracks
 from gpuatac.workflow.groups.inputs import cells_and_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from gpuatac.genome import Genome
@@ -26,75 +25,12 @@ if TYPE_CHECKING:
     from gpuatac.nn.denoising.examples.noisy_inputs import NoisyInput, Track
     from gpuatac.nn.denoising.examples.splits import Split
     from gpuatac.nn.recipes import Recipe
+    from gpuatac.workflow.denoiser.training_data import Asked
 
 logger = logging.getLogger(__name__)
 PUBLISHED_WIDTH, PUBLISHED_PAD = 60_000, 5_000
 PIECE = 8_000_000  # bases looked at at a time
 HALF_SHARE = 0.5  # of measured inputs where a recipe without thinning is asked to thin
-#: What data each option of ``Asked`` is for, where it is not for all; and those that need to know where examples lie.
-FOR = {
-    "noisy": ("tracks", "h5"), "peaks": ("tracks", "cells"), "peak_cutoff": ("tracks", "cells"), "intervals": ("h5",),
-    "cells": ("cells",), "groupby": ("cells",), "groups": ("cells",), "selections": ("cells",), "blacklist": ("cells",),
-    "noisy_depth": ("tracks", "h5"),
-}  # fmt: skip
-NEED_PLACES = (
-    "noisy", "thin", "genome", "train_chroms", "val_chroms", "holdout_chroms", "val_fraction", "target_depth",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The options of ``workflow.denoiser.train`` that say what to train on; see there."""
-
-    clean: Sequence[Path] = ()
-    noisy: Sequence[Path] = ()
-    peaks: Sequence[Path] = ()
-    h5: Sequence[Path] = ()
-    intervals: Sequence[Path] = ()
-    inputs: Sequence[Path] = ()
-    groupby: str | None = None
-    groups: Path | None = None
-    selections: Sequence[str] | None = None
-    genome: str | None = None
-    contigs: str | None = None
-    clean_depth: Sequence[float] | None = None
-    noisy_depth: Sequence[float] | None = None
-    thin: Sequence[float] = ()
-    cells: Sequence[int] = ()
-    blacklist: Path | None = None
-    peak_cutoff: float | None = None
-    half_width: int = 100
-    target_depth: float | None = None
-    train_chroms: Sequence[str] | None = None
-    val_chroms: Sequence[str] | None = None
-    holdout_chroms: Sequence[str] | None = None
-    val_fraction: float | None = None
-    pad: int | None = None
-    seed: int = 0
-    device: str = "auto"
-
-    def kind(self) -> str:
-        """ "tracks", "h5" or "cells"; raises unless exactly one of them is given, with options that are for it."""
-        given = [name for name, value in (("tracks", self.clean), ("h5", self.h5), ("cells", self.inputs)) if value]
-        if len(given) != 1:
-            msg = (
-                f"{' and '.join(given) or 'nothing'} to train on; allowed: one of clean tracks (--clean, with --noisy or without), "
-                "AtacWorks' HDF5 files (--h5), or cells (an .h5ad or fragment files); give one of them."
-            )
-            raise InputError(msg)
-        self._only(given[0], FOR)
-        if given[0] == "h5" and not self.intervals:
-            self._only("h5", dict.fromkeys(NEED_PLACES, ("tracks", "cells", "h5 with --intervals")))
-        return given[0]
-
-    def _only(self, kind: str, allowed: Mapping[str, Sequence[str]]) -> None:
-        """Raise where an option is given that this kind of data has no use for."""
-        for name, kinds in allowed.items():
-            value = getattr(self, name)
-            if value is not None and value not in ((), []) and kind not in kinds:
-                flag = "--select" if name == "selections" else f"--{name.replace('_', '-')}"
-                msg = f"{name} ({flag}) is given and training is on {kind}; allowed: with {' or '.join(kinds)}; leave it out."
-                raise InputError(msg)
 
 
 class Material(NamedTuple):

@@ -23,6 +23,7 @@ from gpuatac.workflow.main_job.checks import Places, check_options, given_option
 from gpuatac.workflow.main_job.figures import draw_figures
 from gpuatac.workflow.main_job.resume import RUN, RUN_ID, steps_from
 from gpuatac.workflow.main_job.truth import compare, read_truth
+from gpuatac.workflow.signatures import also_takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,6 +53,7 @@ class Result:
     coverage: list[Path] = field(default_factory=list)
 
 
+@also_takes(RunOptions)
 def run(
     fragments: str | Path | Sequence[str | Path],
     out: str | Path,
@@ -64,7 +66,7 @@ def run(
     memory: str | int | None = None,
     **options: Any,
 ) -> Result:
-    """From fragment files to clusters, their peaks and coverage: the main job in one call.
+    """The main job: fragment files to clusters, their peaks and coverage, figures and one .h5ad.
 
     Writes into ``out``: ``<sample>.h5ad`` (``combined.h5ad`` for several samples), the Parquet data set
     ``<sample>.fragments`` of each sample, the checkpoint ``<sample>.qc.h5ad``, ``<sample>.summary.txt`` and ``.json``,
@@ -76,15 +78,15 @@ def run(
     Parameters
     ----------
     fragments
-        Fragment files, one for each sample.
+        Fragment file of each sample: 10x fragments.tsv.gz, BED, BAM, a .fragments data set or an .h5ad of SnapATAC2.
     out
         Output folder, made when it is not there.
     names
-        Sample names; by default the files' stems.
+        Names of the samples; by default the files' stems.
     device
-        "auto", "cpu" or "gpu".
+        Where to compute: "auto" takes a GPU where there is one.
     force
-        Replace what is in ``out``.
+        Replace an existing output.
     from_step
         Go on from this step of an earlier run in ``out`` ("qc", "cells", ..., "figures") without importing again; "tiles",
         "features" and "doublets" start at "cells". Options that are not given keep the values of that run; those of

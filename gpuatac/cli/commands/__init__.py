@@ -1,0 +1,1 @@
+"""One file for each command: ``COMMAND`` lays out as flags what a function declares."""
