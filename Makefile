@@ -33,7 +33,7 @@ test: .venv-dev/ready lint
 
 lint: .venv-dev/ready
 	.venv-dev/bin/ruff check .
-	.venv-dev/bin/mypy gpuatac/core gpuatac/backend
+	.venv-dev/bin/mypy gpuatac
 	.venv-dev/bin/hadolint docker/cpu.Dockerfile docker/gpu.Dockerfile
 
 # Signatures of the RAPIDS wheels, and the CPU tests as GPU users have it: Python 3.12, pandas 3, anndata 0.13.

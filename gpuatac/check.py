@@ -31,7 +31,7 @@ def between(name: str, value: float, low: float, high: float = float("inf")) -> 
 
 def integer(name: str, value: Any, low: int, high: float = float("inf")) -> int:
     """Return ``value`` as an int; raise unless it is a whole number in [low, high]."""
-    whole = isinstance(value, Integral) or (isinstance(value, Real) and math.isfinite(value) and int(value) == value)
+    whole = isinstance(value, Integral) or (isinstance(value, Real) and math.isfinite(value) and value % 1 == 0)
     if isinstance(value, bool) or not whole:
         msg = f"{name} must be a whole number, got {value!r}."
         raise InputError(msg)

@@ -23,7 +23,7 @@ MANY = 1 << 20  # names
 def rebuild(adata: AnnData, **parts: Any) -> None:
     """Give ``adata`` the parts X, obs, var, obsm, obsp, varm, varp, layers, uns; names must be unique."""
     vars(adata).pop("_layers", None)  # anndata 0.13 keeps X there and would warn that it goes
-    adata._check_uniqueness = lambda: None  # type: ignore[method-assign]
+    adata._check_uniqueness = lambda: None
     var, x = parts["var"], parts["X"]
     # AnnData looks through millions of Arrow strings for missing ones: it gets them when it has looked
     later = var.index.dtype != object and len(var) > MANY and not parts.get("varm") and not parts.get("varp")

@@ -92,7 +92,8 @@ def obs_of(adata: AnnData, key: str, *, writer: str) -> np.ndarray:
     if key not in adata.obs:
         msg = f"adata.obs has no {key!r}; call {writer} first."
         raise MissingSlotError(msg)
-    return adata.obs[key].to_numpy()
+    column: np.ndarray = adata.obs[key].to_numpy()
+    return column
 
 
 def obsm_of(adata: AnnData, key: str, *, writer: str) -> Any:
@@ -120,7 +121,7 @@ def mask_of(adata: AnnData, features: str | np.ndarray | None) -> np.ndarray | N
         if features not in adata.var:
             msg = f"adata.var has no {features!r}; call pp.select_features first or pass features=None."
             raise MissingSlotError(msg)
-        mask = adata.var[features].to_numpy()
+        mask: np.ndarray = adata.var[features].to_numpy()
     else:
         mask = np.asarray(features)
     if mask.dtype != bool or mask.shape != (adata.n_vars,):

@@ -36,5 +36,5 @@ def set_threads(n: int) -> None:
     from threadpoolctl import threadpool_limits
 
     _state["n"] = n
-    numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]  # Numba sets it by name
     threadpool_limits(limits=n)

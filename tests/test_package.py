@@ -59,6 +59,8 @@ ROOMS = (
     ("gpuatac.workflow.main_job", "gpuatac.workflow.groups", "gpuatac.workflow.denoiser"),
 )
 MOST_FILES, MOST_LINES = 15, 450
+#: Methods that NamedTuple writes with an underscore so that they clash with no field; they are public.
+NAMEDTUPLE_API = {"_asdict", "_fields", "_make", "_replace"}
 GPU_LIBRARIES = {
     "cupy",
     "cupyx",
@@ -217,17 +219,62 @@ def test_no_room_has_more_files_than_one_sees_at_a_glance():
     assert {room: n for room, n in files.items() if n > MOST_FILES} == {}
 
 
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in NAMEDTUPLE_API
+
+
+def private_names_taken(source: str) -> list[str]:
+    """Private names of other modules of the package that ``source`` imports, or reaches through what it imported."""
+    nodes = list(ast.walk(ast.parse(source)))
+    bound, taken = {}, []  # what a name stands for in this file
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "gpuatac":
+            bound.update({a.asname or a.name: f"{node.module}.{a.name}" for a in node.names})
+        elif isinstance(node, ast.Import):
+            ours = [a for a in node.names if a.name.partition(".")[0] == "gpuatac"]
+            bound.update({a.asname or "gpuatac": a.name if a.asname else "gpuatac" for a in ours})
+    taken += [full for full in bound.values() if is_private(full.rpartition(".")[2]) and not is_module(full)]
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            first, _, rest = ast.unparse(node).partition(".")
+            full = f"{bound.get(first, '')}.{rest}"
+            if first in bound and not is_module(full):
+                taken.append(full)
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("source", "taken"),
+    [
+        ("from gpuatac.a import _b", ["gpuatac.a._b"]),
+        ("from gpuatac.io.fragments import store\nstore._kept()", ["gpuatac.io.fragments.store._kept"]),
+        ("from gpuatac.io.fragments import store as s\ns.Writer._kept", ["gpuatac.io.fragments.store.Writer._kept"]),
+        ("import gpuatac.io as gio\ngio._kept", ["gpuatac.io._kept"]),
+        ("import gpuatac\ngpuatac.io._kept", ["gpuatac.io._kept"]),
+        ("from gpuatac.fragments import Columns\nColumns._fields", []),  # NamedTuple's own
+        ("from gpuatac.pl import _style\n_style.colors_of(2)", []),
+        ("from torch import nn\nnn._reduction\nadata._init_as_actual()\nself._own", []),
+    ],
+)
+def test_private_names_are_found_in_imports_and_attributes(source, taken):
+    assert private_names_taken(source) == taken
+
+
 def test_no_file_takes_private_names_of_another():
-    wrong = []
-    for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gpuatac"):
-                wrong += [
-                    f"{name_of(path)} takes {a.name} of {node.module}"
-                    for a in node.names
-                    if a.name.startswith("_") and not a.name.startswith("__") and not is_module(f"{node.module}.{a.name}")
-                ]
+    wrong = [f"{name_of(path)} takes {name}" for path in MODULES for name in private_names_taken(path.read_text())]
     assert wrong == []
+
+
+def test_a_module_with_an_underscore_is_of_its_own_part():
+    wrong = {
+        f"{i.importer} imports {i.imported}"
+        for i in all_imports()
+        if any(map(is_private, i.imported.split(".")))
+        and part_of(i.importer) != part_of(i.imported)
+        and i.imported.partition(".")[0] == "gpuatac"
+        and i.imported != "gpuatac._version"  # that of the whole package
+    }
+    assert wrong == set()
 
 
 def test_gpu_libraries_are_imported_in_the_backend_only():

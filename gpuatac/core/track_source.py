@@ -34,30 +34,36 @@ class TrackSource(Protocol):
         The backend that arrays lie on.
     genome
         Names and sizes of chromosomes; ``codes`` index them.
-    groups
-        Names of the groups (rows of every array).
     depth
         host float64 (n_groups,): cuts of the whole library.
     half_width
         bp on each side of a cut that coverage counts.
-    has_cuts
-        Whether ``cuts`` can be had. A binned, smoothed or scaled track has coverage alone.
     has_lengths
         Whether cuts come with fragment lengths.
-    codes
-        Chromosomes that have data, ascending.
 
     A source may also have ``cuts_held``, host float64 (n_groups,): the cuts that it holds; see ``denser``.
     """
 
     bk: Backend
     genome: Genome
-    groups: Sequence[str]
     depth: np.ndarray
     half_width: int
-    has_cuts: bool
     has_lengths: bool
-    codes: Sequence[int]
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """Names of the groups (rows of every array)."""
+        ...
+
+    @property
+    def has_cuts(self) -> bool:
+        """Whether ``cuts`` can be had. A binned, smoothed or scaled track has coverage alone."""
+        ...
+
+    @property
+    def codes(self) -> Sequence[int]:
+        """Chromosomes that have data, ascending."""
+        ...
 
     def coverage(self, code: int, start: int, stop: int) -> Any:
         """float32 (n_groups, stop - start): cuts within ``half_width`` of each base. 0 <= start < stop <= chromosome size."""

@@ -291,7 +291,8 @@ def _frip(adata: AnnData, regions: Mapping[str, Any] | Any, *, normalized: bool,
 
 def _fraction(part: np.ndarray, total: np.ndarray) -> np.ndarray:
     """part / total, 0 where there is nothing."""
-    return np.divide(part, total, out=np.zeros(total.size), where=total > 0)
+    share: np.ndarray = np.divide(part, total, out=np.zeros(total.size), where=total > 0)
+    return share
 
 
 def _is_mapping(regions: Any) -> bool:

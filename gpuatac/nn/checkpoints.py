@@ -252,19 +252,19 @@ def _tensors(path: Path, state: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
     return dict(state)
 
 
-def _own(path: Path, content: dict) -> tuple[torch.nn.Module, ModelCard]:
+def _own(path: Path, content: dict[str, Any]) -> tuple[torch.nn.Module, ModelCard]:
     if content["format"] != FORMAT or not isinstance(content.get("version"), int):
         found = f"format {content['format']!r}, version {content.get('version')!r}"
         raise FileFormatError(path, found, ALLOWED, "name another file")
     if content["version"] > VERSION:
         found = f"version {content['version']} of the format"
         raise FileFormatError(path, found, f"up to {VERSION}", "install a newer gpuatac")
-    options, card = content.get("options"), content.get("card")
-    known = isinstance(card, dict) and set(card) <= set(ModelCard._fields)
-    if not isinstance(options, dict) or not known or content.get("kind") not in KINDS:
-        found = f"kind {content.get('kind')!r}, options {type(options).__name__} and a card of {_some(card or ())}"
+    options, said = content.get("options"), content.get("card")
+    known = isinstance(said, dict) and set(said) <= set(ModelCard._fields)
+    if not isinstance(options, dict) or not isinstance(said, dict) or not known or content.get("kind") not in KINDS:
+        found = f"kind {content.get('kind')!r}, options {type(options).__name__} and a card of {_some(said or ())}"
         raise FileFormatError(path, found, f"kinds {', '.join(KINDS)}", "write the file with save_model")
-    card = ModelCard(**card)
+    card = ModelCard(**said)
     return make_model(content["kind"], **options), card._replace(extra_tracks=tuple(card.extra_tracks))
 
 
@@ -279,8 +279,9 @@ def _published(
         trunk: sum(bool(re.fullmatch(rf"{trunk}\.\d+\.conv_act1\.conv_layer\.weight", name)) for name in state)
         for trunk in ("res_blocks", "res_blocks_class")
     }
-    first = {trunk: state.get(_CONV.format(trunk=trunk, i=0)) for trunk in blocks}
-    if any(weight is None or weight.ndim != 3 for weight in first.values()):
+    first = [state.get(_CONV.format(trunk=trunk, i=0)) for trunk in blocks]
+    shapes = [tuple(weight.shape) for weight in first if weight is not None and weight.ndim == 3]
+    if len(shapes) < len(first):
         found = f"a state_dict of {_some(state)}, without res_blocks.0.conv_act1.conv_layer.weight (out, in, taps) and its like"
         raise FileFormatError(path, found, ALLOWED, "other networks load from files of save_model only")
     if dilation is None:
@@ -293,10 +294,10 @@ def _published(
     if len(both) != 2:
         msg = f"dilation must be one number or two, got {dilation!r}."
         raise InputError(msg)
-    (channels, in_channels, taps), (channels_class, _, taps_class) = (tuple(w.shape) for w in first.values())
+    (channels, in_channels, taps), (channels_class, _, taps_class) = shapes
     head = state.get("classifier.conv_layer.weight")
     fits = head is None or head.ndim != 3 or head.shape[1] == channels_class
-    as_published = not fits and head.shape[1] == channels
+    as_published = head is not None and not fits and head.shape[1] == channels
     if as_published:
         logger.warning(
             "%s: its classifier takes %d channels and the blocks before it give %d (a slip of the published code); the signal can be "

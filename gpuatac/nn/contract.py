@@ -47,6 +47,23 @@ class Denoiser(Protocol):
     n_extra: int
     halo: int
     align: int
+    training: bool
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """As ``torch.nn.Module``."""
+        ...
+
+    def buffers(self) -> Iterator[torch.Tensor]:
+        """As ``torch.nn.Module``."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:  # noqa: FBT001, FBT002
+        """As ``torch.nn.Module``."""
+        ...
+
+    def eval(self) -> Any:
+        """As ``torch.nn.Module``."""
+        ...
 
     def predict(self, x: torch.Tensor, depth: torch.Tensor) -> Denoised:
         """Outputs for the middle of ``x`` (halo on both sides cut off), as if the track went on beyond it with what ``x`` holds.

@@ -77,4 +77,5 @@ def captured(model: Denoiser, device: torch.device, how: Literal["auto", "graph"
         raise InputError(msg)
     if how == "graph" or (how == "auto" and device.type == "cuda"):
         return partial(_replayed, model)
-    return torch.compile(model.predict, dynamic=False)
+    compiled: Predict = torch.compile(model.predict, dynamic=False)
+    return compiled

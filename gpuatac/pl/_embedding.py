@@ -39,8 +39,8 @@ class _Values(NamedTuple):
     unit: str
     numbers: np.ndarray | None = None
     codes: np.ndarray | None = None
-    names: list[str] | None = None
-    colors: list[str] | None = None
+    names: Sequence[str] = ()
+    colors: Sequence[str] = ()
     clip: bool = False
 
 
@@ -142,9 +142,11 @@ def embedding(
         msg = f"components must be two columns of obsm[{basis!r}] of shape {xy.shape}, got {components}."
         raise InputError(msg)
     xy = np.asarray(xy[:, list(components)], np.float64)
+    keys: Sequence[str | None]
     if color is None:
-        color = [slots.LEIDEN] if slots.LEIDEN in adata.obs else [None]
-    keys = [color] if isinstance(color, str) else list(color)
+        keys = [slots.LEIDEN if slots.LEIDEN in adata.obs else None]
+    else:
+        keys = [color] if isinstance(color, str) else list(color)
     if not keys:
         msg = "color must name at least one column, gene or feature, got an empty list; pass None for one."
         raise InputError(msg)
@@ -229,7 +231,7 @@ def _draw(
     """The points of one panel with their colour bar or legend."""
     ax.set_title(panel.title)
     if panel.numbers is not None:
-        _draw_numbers(ax, xy, panel, size=size, limits=limits)
+        _draw_numbers(ax, xy, panel.numbers, panel, size=size, limits=limits)
         return
     if panel.codes is None:
         _style.points(ax, *xy.T, size=size, color=_style.BLUE)
@@ -241,14 +243,19 @@ def _draw(
     if legend:
         names = [*panel.names, *(["missing"] if (panel.codes < 0).any() else [])]
         dots = [Line2D([], [], ls="", marker="o", ms=4, mew=0, color=c) for c in lookup[: len(names)]]
-        style = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "columnspacing": 0.8}
+        style: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "columnspacing": 0.8}
         ax.legend(dots, names, ncols=-(-len(names) // LEGEND_ROWS), **style)
 
 
 def _draw_numbers(
-    ax: Axes, xy: np.ndarray, panel: _Values, *, size: float | None, limits: tuple[float | None, float | None]
+    ax: Axes,
+    xy: np.ndarray,
+    values: np.ndarray,
+    panel: _Values,
+    *,
+    size: float | None,
+    limits: tuple[float | None, float | None],
 ) -> None:
-    values = panel.numbers
     known = np.isfinite(values)
     if not known.all():
         _style.points(ax, *xy[~known].T, size=size, color=_style.LIGHT)
@@ -265,10 +272,11 @@ def _draw_numbers(
     drawn = _style.points(ax, *xy[order].T, size=size, c=shown[order], cmap=_style.SEQUENTIAL, vmin=low, vmax=high)
     over, under = bool((shown > high).any()), bool((shown < low).any())
     extend = {(True, True): "both", (True, False): "max", (False, True): "min"}.get((over, under), "neither")
-    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes([1.03, 0.2, 0.04, 0.6]), extend=extend)
+    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1.03, 0.2, 0.04, 0.6)), extend=extend)
     bar.outline.set_visible(False)
     bar.ax.tick_params(width=0.4, length=2)
-    bar.solids.set_rasterized(True)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(True)
     _style.thousands(bar.ax.yaxis)
     if panel.unit:
         bar.set_label(panel.unit, fontsize=7)

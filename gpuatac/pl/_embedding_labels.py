@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib import patheffects
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
@@ -33,7 +35,7 @@ class Labels(NamedTuple):
     members: list[np.ndarray]
 
 
-def place_labels(ax: Axes, xy: np.ndarray, codes: np.ndarray, names: list[str]) -> Labels:
+def place_labels(ax: Axes, xy: np.ndarray, codes: np.ndarray, names: Sequence[str]) -> Labels:
     """Write each category's name at the cell nearest to its median."""
     labels, size = Labels(ax, [], []), 7.5 if len(names) <= 20 else 6.5
     for g, name in enumerate(names):
@@ -72,7 +74,8 @@ def spread_labels(figure: Figure, labels: list[Labels]) -> None:
         at = _apart(np.clip(start, low, high), half, low, high)
         moved = np.linalg.norm(at - start, axis=1)
         for text, new, old, distance, size in zip(texts, at, home, moved, half, strict=True):
-            text.set_position(ax.transData.inverted().transform(new))
+            x, y = ax.transData.inverted().transform(new)
+            text.set_position((x, y))
             if distance > 2 * size[1] + size.max():
                 (x0, y0), (x1, y1) = ax.transData.inverted().transform([old, new])
                 ax.plot([x0, x1], [y0, y1], color="#333333", linewidth=0.5, zorder=4)

@@ -14,6 +14,7 @@ from gpuatac.pl import _style
 from gpuatac.pl._palette import category_colors, colors_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from anndata import AnnData
@@ -202,7 +203,7 @@ def qc(
     >>> [ax.get_xlabel() for ax in pl.qc(AnnData(obs=obs)).axes[:2]]
     ['Barcode rank', 'Fragments per cell']
     """
-    panels = []
+    panels: list[Callable[[Axes], None]] = []
     if slots.N_FRAGMENT in adata.obs:
         panels.append(lambda ax: _draw_knee(ax, adata))
     if slots.N_FRAGMENT in adata.obs and slots.TSSE in adata.obs:
@@ -219,7 +220,8 @@ def qc(
         raise MissingSlotError(msg)
     ncols, nrows = min(2, len(panels)), -(-len(panels) // 2)
     with _style.canvas(save, figsize or (3.4 * ncols, 2.5 * nrows)) as figure:
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+        layout: Any = figure.get_layout_engine()
+        layout.set(w_pad=0.08, h_pad=0.08)
         grid = figure.subplots(nrows, ncols, squeeze=False).ravel()
         for ax in grid[len(panels) :]:
             ax.remove()

@@ -183,7 +183,7 @@ def _lengths(adata: AnnData, at: np.ndarray) -> np.ndarray:
         if var is None:
             msg = 'regions have no length: var has no "start" and "end", and names are not like chr1:1-2; add them to var.'
             raise InputError(msg)
-    lengths = var[slots.END].to_numpy(np.float64) - var[slots.START].to_numpy(np.float64)
+    lengths: np.ndarray = var[slots.END].to_numpy(np.float64) - var[slots.START].to_numpy(np.float64)
     check.none_true(lengths <= 0, "regions have no length", "remove them")
     return lengths
 
@@ -274,7 +274,8 @@ def _image(ax: Axes, table: HeatMap, *, zscore: bool, vmax: float | None, tall: 
     bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1 + 0.12 * inch, 1 - share, 0.09 * inch, share)), extend=extend)
     bar.outline.set_visible(False)
     bar.ax.tick_params(width=0.4, length=2, labelsize=6)
-    bar.solids.set_rasterized(True)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(True)
     _style.thousands(bar.ax.yaxis)
     bar.set_label(Z_LABEL if zscore else LOG_LABEL, fontsize=6.5)
 
@@ -325,4 +326,5 @@ def spread(at: np.ndarray, gap: float, length: float) -> np.ndarray:
             runs[-1][0] += total
             runs[-1][1] += number
     level = np.concatenate([np.full(int(number), total / number) for total, number in runs])
-    return np.clip(level, gap / 2, max(length - gap / 2 - (at.size - 1) * gap, gap / 2)) + steps
+    moved: np.ndarray = steps + np.clip(level, gap / 2, max(length - gap / 2 - (at.size - 1) * gap, gap / 2))
+    return moved

@@ -28,7 +28,7 @@ GREY, LIGHT, DARK = "#8C8C8C", "#D4D4D4", "#333333"
 SEQUENTIAL = mpl.colormaps["viridis"]
 DENSITY = mpl.colormaps["cividis"]
 
-RC = {
+RC: dict[Any, Any] = {  # Matplotlib names the keys one by one in a type
     "font.family": "sans-serif",
     "font.sans-serif": ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"],
     "font.size": 8,
@@ -156,14 +156,15 @@ def _target(save: str | Path | None) -> Path | None:
     return path
 
 
-def _number(value: float, _: int | None = None) -> str:
+def number_text(value: float, _: int | None = None) -> str:
+    """The number as tick labels write it: 1,000, 0.5, a true minus sign."""
     text = f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:g}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 
 def thousands(axis: Any) -> None:
     """Tick labels as 1,000 and 0.5, on a linear or logarithmic axis (labels at powers of ten)."""
-    axis.set_major_formatter(FuncFormatter(_number))
+    axis.set_major_formatter(FuncFormatter(number_text))
     if axis.get_scale() == "log":
         lo, hi = axis.get_view_interval()
         if hi / max(lo, 1e-300) < 30:  # so narrow that powers of ten alone would leave one label
@@ -184,12 +185,14 @@ def density(x: np.ndarray, y: np.ndarray, *, bins: int = 128) -> np.ndarray:
 
     def cell(v: np.ndarray) -> np.ndarray:
         span = np.ptp(v) or 1.0
-        return np.minimum((v - v.min()) / span * bins, bins - 1).astype(np.intp)
+        at: np.ndarray = np.minimum((v - v.min()) / span * bins, bins - 1).astype(np.intp)
+        return at
 
     ix, iy = cell(x), cell(y)
     grid = gaussian_filter(np.bincount(ix * bins + iy, minlength=bins * bins).reshape(bins, bins).astype(float), 2.5)
     found = grid[ix, iy]
-    return np.cbrt(found / found.max())
+    root: np.ndarray = np.cbrt(found / found.max())
+    return root
 
 
 def points(ax: Axes, x: np.ndarray, y: np.ndarray, *, size: float | None = None, **kwargs: Any) -> Any:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
 
     from gpuatac.core.tracks.locus import Window
     from gpuatac.io.genome.gene_models import GeneModel
@@ -160,7 +161,7 @@ def _row_names(scene: Scene) -> list[str]:
 
 def _row_name(ax: Axes, text: str, *, y: float = 0.5, size: float = TEXT, **style: Any) -> None:
     """The name of a row, left of it."""
-    offset = {"xytext": (-5, 0), "textcoords": "offset points", "xycoords": "axes fraction", "annotation_clip": False}
+    offset: dict[str, Any] = {"xytext": (-5, 0), "textcoords": "offset points", "xycoords": "axes fraction", "annotation_clip": False}
     label = ax.annotate(text, (0, y), ha="right", va="center", fontsize=size, **offset, **style)
     label.set_parse_math(False)
     label.set_gid("row")
@@ -207,7 +208,7 @@ def _heading(scene: Scene, inner: float) -> tuple[str, str, bool]:
 
 def _ideogram(ax: Axes, scene: Scene, width: float) -> None:
     """A bar with its bands; centromeres as two triangles that meet."""
-    outline = {"facecolor": "none" if scene.bands else "#EFEFEF", "edgecolor": _style.DARK, "linewidth": 0.5}
+    outline: dict[str, Any] = {"facecolor": "none" if scene.bands else "#EFEFEF", "edgecolor": _style.DARK, "linewidth": 0.5}
     centromere = [b for b in scene.bands if b.stain == "acen"]
     if not centromere:
         ax.add_patch(Rectangle((0, 0), scene.chrom_size, 1, clip_on=False, **outline))
@@ -216,7 +217,8 @@ def _ideogram(ax: Axes, scene: Scene, width: float) -> None:
         for a, b in ((0, low), (high, scene.chrom_size)):
             if b > a:
                 ax.add_patch(Rectangle((a, 0), b - a, 1, clip_on=False, zorder=3, **outline))
-    patches, colors = [], []
+    patches: list[Patch] = []
+    colors = []
     for band in scene.bands:
         if band.stain == "acen":
             point, base = (band.end, band.start) if band is centromere[0] else (band.start, band.end)
@@ -278,7 +280,7 @@ def _scale(ax: Axes, high: float, *, track: float) -> None:
     at = [0.0, high] if track >= 0.16 else [high]
     ax.yaxis.tick_right()
     ax.spines["right"].set(visible=True, linewidth=0.4, color=_style.DARK)
-    ax.set_yticks(at, [_style._number(v) for v in at])
+    ax.set_yticks(at, [_style.number_text(v) for v in at])
     ax.tick_params(axis="y", labelsize=size, length=2, width=0.4, pad=1.5)
     for label in ax.get_yticklabels():
         label.set_verticalalignment("bottom" if label.get_text() == "0" else "top")

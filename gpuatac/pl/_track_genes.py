@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.collections import LineCollection, PatchCollection
@@ -87,7 +87,7 @@ def draw_genes(ax: Axes, rows: GeneRows, start: int, end: int, width: float, *, 
             _arrows(item, y, start, per_inch, beside[item.gene.strand], within[item.gene.strand])
     if not rows.size:
         for y, strand in ((0.75, "+"), (0.25, "\N{MINUS SIGN}")):
-            where = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
+            where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
             ax.annotate(strand, (1, y), xytext=(4, 0), va="center", fontsize=6, **where)
     ax.add_collection(LineCollection(lines, colors=COLOR, linewidths=0.6 if rows.size else 4, gid="introns"))
     ax.add_collection(PatchCollection(boxes, facecolors=COLOR, linewidths=0, gid="exons"))

@@ -10,7 +10,7 @@ from gpuatac import check, slots
 from gpuatac.backend import backend_of
 from gpuatac.core.embedding import doublets
 from gpuatac.errors import InputError
-from gpuatac.pp._canonical import canonical_matrix
+from gpuatac.io.matrices.canonical import canonical_matrix
 from gpuatac.pp._cells import samples_of
 from gpuatac.provenance import records
 

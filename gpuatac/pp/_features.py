@@ -15,7 +15,7 @@ from gpuatac.core.embedding.spectral import column_sums
 from gpuatac.errors import InputError, MissingSlotError
 from gpuatac.genome import other_spelling
 from gpuatac.io.genome.bed import regions_frame
-from gpuatac.pp._canonical import canonical_matrix
+from gpuatac.io.matrices.canonical import canonical_matrix
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -127,4 +127,5 @@ def overlaps(var: pd.DataFrame, regions: pd.DataFrame) -> np.ndarray:
     at = category.codes.astype(np.int64) * span
     start, end = at + var[slots.START].to_numpy(np.int64), at + var[slots.END].to_numpy(np.int64)
     first = np.searchsorted(c * span + e, start, side="right")
-    return (first < c.size) & ((c * span + s)[np.minimum(first, c.size - 1)] < end)
+    overlap: np.ndarray = (first < c.size) & ((c * span + s)[np.minimum(first, c.size - 1)] < end)
+    return overlap

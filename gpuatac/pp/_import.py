@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,13 +16,11 @@ import pandas as pd
 from gpuatac import check, slots
 from gpuatac.backend import resolve
 from gpuatac.core.counting import cell_scores, counts
-from gpuatac.errors import InputError
 from gpuatac.fragments import ReadSummary
 from gpuatac.genome import MITO_NAMES, Genome
 from gpuatac.io.fragments import attach
-from gpuatac.io.fragments.source import load_source, origin, resident
+from gpuatac.io.fragments.source import load_source, origin, resident, sample_names
 from gpuatac.io.fragments.store import StoredFragments, is_store, save
-from gpuatac.io.fragments.text import stem_of
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -226,29 +223,6 @@ def _all_or_none() -> Iterator[list[Path]]:
         for folder in written:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def sample_names(files: list[Path], sample: str | Sequence[str] | None) -> list[str]:
-    """One name for each file, checked."""
-    if not files:
-        msg = "fragment_file names no file; give at least one."
-        raise InputError(msg)
-    if sample is None:
-        names = [stem_of(f) for f in files]
-    else:
-        names = [sample] if isinstance(sample, str) else list(sample)
-    if len(names) != len(files):
-        msg = f"{len(names)} sample names for {len(files)} files; give one name for each file."
-        raise InputError(msg)
-    repeated = [n for n, k in Counter(names).items() if k > 1]
-    if repeated:
-        msg = f"sample names must differ, got {', '.join(map(repr, repeated))} more than once; pass sample=[...] (--names)."
-        raise InputError(msg)
-    bad = [n for n in names if not n or any(c in n for c in "/\\#\0") or n.startswith(".")]
-    if bad:
-        msg = f"sample names must not be empty, start with '.' or hold '/', '\\' or '#', got {bad[0]!r}; choose others."
-        raise InputError(msg)
-    return names
 
 
 def _cell_table(bk: Any, fragments: Fragments | StoredFragments, mito_codes: list[int], name: str) -> pd.DataFrame:

@@ -111,10 +111,10 @@ def draw_loci(
     # A distal peak within the body of a marker gene follows that gene: gene activity carries the type.
     left, right = np.where(forward, tss, tss - length + 1), np.where(forward, tss + length, tss + 1)
     offset = np.concatenate([[0], np.cumsum(sizes)])
-    for gene in np.flatnonzero(~gene_open.all(axis=1)):
-        body = offset[chrom[gene]] + np.array([left[gene], right[gene]])
+    for marker in np.flatnonzero(~gene_open.all(axis=1)):
+        body = offset[chrom[marker]] + np.array([left[marker], right[marker]])
         lo, hi = np.searchsorted(offset[far_chrom] + far, body)
-        far_open[lo:hi] = gene_open[gene]
+        far_open[lo:hi] = gene_open[marker]
 
     summit = np.maximum(tss + np.where(forward, -30, 30), 0)  # the nucleosome-free gap lies upstream
     all_chrom, pos = np.concatenate([chrom, far_chrom]), np.concatenate([summit, far])
@@ -203,7 +203,8 @@ def _length_cdf(mix: tuple[float, ...]) -> np.ndarray:
     free = (x - 15) ** 1.5 * np.exp(-(x - 15) / 28) * (1 + 0.15 * np.cos(2 * np.pi * x / 10.4))
     parts = [free, *(np.exp(-0.5 * ((x - mean) / sd) ** 2) for mean, sd in ((198, 24), (385, 38), (570, 50)))]
     cdf = np.cumsum(np.concatenate([share * p / p.sum() for share, p in zip(mix, parts, strict=True)]))
-    return cdf / cdf[-1]
+    share_below: np.ndarray = cdf / cdf[-1]
+    return share_below
 
 
 def _lengths(rng: np.random.Generator, n: int, cdf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

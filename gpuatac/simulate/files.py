@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from gpuatac.simulate.cells_model import Cells, Loci
 
+#: A stretch of the file: chromosome, start, end, cell and copies of its rows, and the bp walked.
+Window = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
 ROWS = 1 << 18  # rows turned into text at a time
 
 
@@ -33,14 +35,14 @@ def merge_rows(
 def write_fragments(
     path: Path,
     title: str,
-    windows: Iterable[tuple],
+    windows: Iterable[Window],
     *,
     barcodes: np.ndarray,
     chroms: list[str],
     mito: np.ndarray,
     advance: Callable[[int], None],
 ) -> np.ndarray:
-    """Write (chrom, start, end, cell, copies, bp) windows; int64 (2, n): rows per barcode off and on mito."""
+    """Write ``windows``; int64 (2, n): rows per barcode off and on mito."""
     tally = np.zeros((2, len(barcodes)), np.int64)
     letters = barcodes.view(np.uint8).reshape(len(barcodes), -1)
     with BgzfWriter(path) as out:
@@ -56,7 +58,8 @@ def write_fragments(
 
 def _rows(chrom: str, start: np.ndarray, end: np.ndarray, barcode: np.ndarray, copies: np.ndarray) -> bytes:
     """The lines of a fragment file: a byte matrix with one line per row, then the bytes that are used."""
-    columns, used = [], []
+    columns: list[np.ndarray] = []
+    used: list[np.ndarray] = []
 
     def text(value: bytes) -> None:
         columns.append(np.broadcast_to(np.frombuffer(value, np.uint8), (len(start), len(value))))
@@ -78,7 +81,8 @@ def _rows(chrom: str, start: np.ndarray, end: np.ndarray, barcode: np.ndarray, c
     text(b"\t")
     number(copies)
     text(b"\n")
-    return np.hstack(columns)[np.hstack(used)].tobytes()
+    lines: np.ndarray = np.hstack(columns)[np.hstack(used)]
+    return lines.tobytes()
 
 
 def _names(is_open: np.ndarray) -> str:

@@ -17,6 +17,8 @@ from gpuatac.simulate.files import write_fragments
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gpuatac.simulate.files import Window
+
 
 class Library(NamedTuple):
     """Files of a simulated library, its fragments, and the depth in reads that it has as a part of a human genome."""
@@ -72,7 +74,7 @@ def simulate_library(
         check.may_write(path, force=force)
     names = [f"sim{k + 1}" for k in range(n_chroms)]
 
-    def rows() -> Iterator[tuple]:
+    def rows() -> Iterator[Window]:
         for k in range(n_chroms):
             rng = np.random.default_rng([seed, k])
             cuts = library_model.expected_cuts(rng, chrom_size // library_model.BIN)
@@ -88,4 +90,4 @@ def simulate_library(
             barcodes=barcode, chroms=names, mito=np.zeros(n_chroms, bool), advance=advance,
         )  # fmt: skip
         parts[1].write_text("".join(f"{name}\t{chrom_size}\n" for name in names))
-    return Library(*paths, n_fragments=int(tally.sum()), depth=library_model.DEEP)
+    return Library(paths[0], paths[1], n_fragments=int(tally.sum()), depth=library_model.DEEP)

@@ -213,7 +213,9 @@ def simulate_fragments(
         frip=frip,
     )
     stream = fragment_windows(rng, loci, cells, sizes=sizes, usable=usable, mito=mito, mito_fraction=mito_fraction)
-    rows = ((chrom, *merge_rows(rng, *columns, duplicate_rate), walked) for chrom, *columns, walked in stream)
+    rows = (
+        (chrom, *merge_rows(rng, start, end, cell, duplicate_rate), walked) for chrom, start, end, cell, walked in stream
+    )
     title = f"# gpuatac simulate seed={seed} genome={genome.name} cells={n_cells} types={n_types}\n"
     with ExitStack() as stack:
         parts = [stack.enter_context(replacing(path, force=force)) for path in paths]
@@ -227,7 +229,11 @@ def simulate_fragments(
         write_peaks(parts[3], loci, chroms)
         parts[4].write_text("".join(f"{c}\t{s}\n" for c, s in zip(chroms, sizes, strict=True)))
     made = Simulation(
-        *paths,
+        fragments=paths[0],
+        cells=paths[1],
+        genes=paths[2],
+        peaks=paths[3],
+        chrom_sizes=paths[4],
         n_cells=n_cells,
         n_doublets=int((cells.second_type >= 0).sum()),
         n_empty=len(cells.barcode) - n_cells,
@@ -240,7 +246,7 @@ def simulate_fragments(
     return made
 
 
-def _natural(name: str) -> tuple:
+def _natural(name: str) -> tuple[bool, bool, int, str]:
     """chr1, chr2, ..., chr10, ..., then names without a number (X, Y), the mitochondrion last."""
     short = name.removeprefix("chr")
     number = re.match(r"\d+", short)

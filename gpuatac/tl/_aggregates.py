@@ -10,7 +10,7 @@ import pandas as pd
 from gpuatac import check, slots
 from gpuatac.backend import as_host, backend_of
 from gpuatac.errors import InputError
-from gpuatac.pp._graph import neighbor_space
+from gpuatac.pp.neighbor_slots import neighbor_space
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ import pandas as pd
 from gpuatac import check, slots
 from gpuatac.backend import backend_of, get
 from gpuatac.errors import InputError, MissingSlotError
-from gpuatac.pp._graph import neighbor_lists, neighbor_space
+from gpuatac.pp.neighbor_slots import neighbor_lists, neighbor_space
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from gpuatac.core.differential.glm import design_columns
 from gpuatac.core.differential.groups import group_sums
 from gpuatac.core.differential.two_groups import Outcome, Side
 from gpuatac.errors import InputError
-from gpuatac.pp._canonical import canonical_matrix
+from gpuatac.io.matrices.canonical import canonical_matrix
 from gpuatac.tl._groups import labels_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from gpuatac.backend import backend_of
 from gpuatac.core.differential import groups
 from gpuatac.errors import InputError
 from gpuatac.io.genome.bed import parse_regions
-from gpuatac.pp._canonical import canonical_matrix
+from gpuatac.io.matrices.canonical import canonical_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

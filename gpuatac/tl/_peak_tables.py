@@ -75,4 +75,5 @@ def intervals_overlap(
     region_start = np.append(regions[0] * span + regions[1], far)
     region_end = regions[0] * span + regions[2]
     at = np.searchsorted(region_end, chrom * span + start, side="right")
-    return region_start[at] < chrom * span + end
+    overlap: np.ndarray = region_start[at] < chrom * span + end
+    return overlap

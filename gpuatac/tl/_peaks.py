@@ -19,6 +19,7 @@ from gpuatac.io.fragments.pseudobulk import Pseudobulks
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.provenance import records
 from gpuatac.tl._peak_tables import intervals_overlap, joined, peak_frame
+from gpuatac.tl.peak_options import checked_model, checked_window
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from gpuatac.core.peaks.scores import Blocks, CalledPeaks, PeakModel
     from gpuatac.genome import Genome
 
 logger = logging.getLogger(__name__)
 #: Effective genome sizes by MACS's short names.
-LEAST_P = 1e-300
 GENOME_SIZES = {"hs": 2_913_022_398, "mm": 2_652_783_500, "ce": 100_286_401, "dm": 142_573_017}
 
 
@@ -176,7 +177,7 @@ def call_peaks(
         which = ", ".join(name for name, few in zip(names, small, strict=True) if few)
         logger.warning("tl.call_peaks: fewer than %d cells in %s; no peaks are called there", min_cells, which)
         group = np.where((group >= 0) & small[group], np.int32(-1), group)
-    reproducible: list[list[core.CalledPeaks]] = [[] for _ in names]
+    reproducible: list[list[CalledPeaks]] = [[] for _ in names]
     if replicate is not None:
         strict = (
             model if replicate_qvalue is None else checked_model(**{**vars(model), "qvalue": replicate_qvalue, "pvalue": None})
@@ -220,30 +221,6 @@ def peaks_by_group(adata: AnnData, key: str = slots.PEAKS) -> dict[str, pd.DataF
     return {str(n): frame[frame["group"] == n].drop(columns="group").reset_index(drop=True) for n in names}
 
 
-def checked_model(**values: Any) -> core.PeakModel:
-    """The checked parameters of a call."""
-    for name in ("qvalue", "broad_cutoff", "pvalue"):
-        if values[name] is not None:
-            check.between(name, values[name], LEAST_P, 1.0)
-            values[name] = float(values[name])
-    strong = values["qvalue"] if values["pvalue"] is None else values["pvalue"]
-    if values["broad"] and strong > values["broad_cutoff"]:
-        msg = f"broad_cutoff ({values['broad_cutoff']}) must not be stricter than the cutoff of strong peaks ({strong}); raise it."
-        raise InputError(msg)
-    values["extsize"] = check.integer("extsize", values["extsize"], 1, 1_000_000)
-    values["shift"] = check.integer("shift", values["shift"], -1_000_000, 1_000_000)
-    for name in ("min_length", "max_gap"):
-        if values[name] is not None:
-            values[name] = check.integer({"min_length": "min_len"}.get(name, name), values[name], 0, 100_000_000)
-    return core.PeakModel(**values)
-
-
-def checked_window(low: int | None, high: int | None) -> tuple[int | None, int | None]:
-    low = None if low is None else check.integer("min_frag_size", low, 0)
-    high = None if high is None else check.integer("max_frag_size", high, max(low or 0, 1))
-    return low, high
-
-
 def _genome_size(given: float | str | None, genome: Genome) -> float:
     if given is None:
         return float(genome.sizes.sum())
@@ -273,12 +250,12 @@ def _call(
     adata: AnnData,
     group: np.ndarray,
     n_groups: int,
-    model: core.PeakModel,
+    model: PeakModel,
     genome_size: float,
     *,
     keep: FragmentFilter,
     codes: list[int],
-) -> Iterator[tuple[int, core.CalledPeaks, core.Blocks | None]]:
+) -> Iterator[tuple[int, CalledPeaks, Blocks | None]]:
     """Peaks of each group; their chromosome numbers count ``codes``."""
     with (
         Pseudobulks(adata, group, n_groups, keep=keep, weighted=model.copies, codes=codes) as bulk,
@@ -298,18 +275,18 @@ def _replicates(
     group: np.ndarray,
     n_groups: int,
     replicate: str | Sequence[str],
-    model: core.PeakModel,
+    model: PeakModel,
     genome_size: float,
     *,
     keep: FragmentFilter,
     codes: list[int],
-) -> list[list[core.CalledPeaks]]:
+) -> list[list[CalledPeaks]]:
     """For each group the peaks of each replicate it has cells of."""
     names, copy = slots.groups_of(adata, replicate)
     both = np.where((group >= 0) & (copy >= 0), group.astype(np.int64) * len(names) + copy, -1)
     used = np.unique(both[both >= 0])
     number = np.where(both >= 0, np.searchsorted(used, both), -1).astype(np.int32)
-    out: list[list[core.CalledPeaks]] = [[] for _ in range(n_groups)]
+    out: list[list[CalledPeaks]] = [[] for _ in range(n_groups)]
     for k, peaks, _ in _call(adata, number, used.size, model, genome_size, keep=keep, codes=codes):
         out[int(used[k]) // len(names)].append(peaks)
     return out

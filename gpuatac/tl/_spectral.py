@@ -11,7 +11,7 @@ from gpuatac import check, slots
 from gpuatac.backend import backend_of
 from gpuatac.core.embedding import neighbors
 from gpuatac.core.embedding import spectral as core
-from gpuatac.pp._canonical import canonical_matrix
+from gpuatac.io.matrices.canonical import canonical_matrix
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from gpuatac.errors import FileFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
     from io import FileIO
     from pathlib import Path
 
@@ -145,13 +145,13 @@ def _inflate_group(path: Path, first: int, blocks: list[memoryview], total: int)
     from isal import igzip_lib
 
     out = np.empty(HEAD_ROOM + total, np.uint8)
-    view = memoryview(out)
+    view = out.data
     at, offset = HEAD_ROOM, first
     for block in blocks:
         (size,) = _SIZE.unpack_from(block, len(block) - 4)
         try:
             text = igzip_lib.decompress(block, igzip_lib.DECOMP_GZIP, 15, size + _SLACK)
-        except igzip_lib.error as err:
+        except igzip_lib.error as err:  # type: ignore[misc]  # isal's stubs take the class for an instance
             raise FileFormatError(
                 path,
                 f"a BGZF block that does not inflate ({err})",
@@ -177,7 +177,7 @@ def bgzf_chunks(
     path: Path, target: int, pool: ThreadPoolExecutor, window: int, advance: Callable[[int], None]
 ) -> Iterator[np.ndarray]:
     """Inflated runs of BGZF blocks, in order; the data of each begin at HEAD_ROOM."""
-    pending: deque = deque()
+    pending: deque[tuple[int, list[bytearray], Future[np.ndarray]]] = deque()
     spare: list[bytearray] = []
     with path.open("rb", buffering=0) as handle:
         groups = _bgzf_groups(path, handle, target, spare)
@@ -241,7 +241,7 @@ def _gzip_pieces(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
                 started = True
             try:
                 piece = inflater.decompress(data)
-            except isal_zlib.error as err:
+            except isal_zlib.error as err:  # type: ignore[misc]  # isal's stubs take the class for an instance
                 raise FileFormatError(
                     path,
                     f"gzip data that do not inflate ({err})",

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from gpuatac.io.fragments.store import StoredFragments
 
+CacheKey = tuple[str, int, int, str, str]
 CACHE_SIZE = 8  # samples whose columns are kept in memory
-_cache: OrderedDict[tuple, Fragments | StoredFragments] = OrderedDict()
+_cache: OrderedDict[CacheKey, Fragments | StoredFragments] = OrderedDict()
 
 
 class Attached(NamedTuple):
@@ -43,7 +44,7 @@ class Attached(NamedTuple):
     row_of_cell: np.ndarray
 
 
-def remember(key: tuple, fragments: Fragments | StoredFragments) -> None:
+def remember(key: CacheKey, fragments: Fragments | StoredFragments) -> None:
     """Keep ``fragments`` for the next use; the longest unused go when there are many or they fill their share of memory."""
     _cache[key] = fragments
     _cache.move_to_end(key)
@@ -61,7 +62,12 @@ def forget() -> None:
     _cache.clear()
 
 
-def cache_key(path: Path, record: dict[str, str]) -> tuple:
+def is_held(path: Path, record: dict[str, str]) -> bool:
+    """Whether the columns of the sample at ``path`` are in memory."""
+    return cache_key(path, record) in _cache
+
+
+def cache_key(path: Path, record: dict[str, str]) -> CacheKey:
     """Identifies a file's content (path, time, size), what was kept of it and where its columns lie."""
     path = path / META if path.is_dir() else path
     stat = path.stat()
@@ -170,7 +176,7 @@ def attached(adata: AnnData) -> list[Attached]:
     """The fragments of each sample, loaded on first use, with the rows of ``adata`` they belong to."""
     genome = genome_of(adata)
     records = records_of(adata)
-    barcodes, samples = _barcodes_of(adata, records)
+    barcodes, samples = barcodes_of(adata, records)
     out = []
     for record in records:
         fragments = _load(adata, record, genome)
@@ -194,7 +200,8 @@ def attached(adata: AnnData) -> list[Attached]:
     return out
 
 
-def _barcodes_of(adata: AnnData, records: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+def barcodes_of(adata: AnnData, records: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """The barcode and the sample of each row of ``adata``, as the fragment files name them."""
     if slots.BARCODE in adata.obs:
         barcodes = adata.obs[slots.BARCODE].to_numpy().astype(object)
     else:

@@ -123,7 +123,8 @@ class Collector:
         n = int(block.chrom.shape[0])
         if not n:
             return
-        columns = (block.start, block.end, block.barcode, block.count, block.strand if block.has_strand else None)
+        strand = block.strand if block.has_strand else None
+        columns: tuple[Any, ...] = (block.start, block.end, block.barcode, block.count, strand)
         chrom = block.chrom
         change = xp.flatnonzero(chrom[1:] != chrom[:-1])
         if change.shape[0] > MANY_RUNS:
@@ -186,9 +187,9 @@ class Collector:
         path = self._scratch / f"{code}.bin"
         with path.open("rb") as file:
             for n, with_strand in self._spilled[code]:
-                columns = [self.bk.asarray(np.fromfile(file, np.int32, n)) for _ in range(4)]
+                start, end, cell, count = (self.bk.asarray(np.fromfile(file, np.int32, n)) for _ in range(4))
                 strand = self.bk.asarray(np.fromfile(file, np.int8, n)) if with_strand else None
-                segments.append(Segment(*columns, strand))
+                segments.append(Segment(start, end, cell, count, strand))
         path.unlink()
         return segments
 
@@ -201,8 +202,8 @@ class Collector:
 
     def _empty(self, n: int) -> Columns:
         xp = self.bk.xp
-        strand = xp.empty(n, np.int8) if self.has_strand else None
-        return Columns(*(xp.empty(n, np.int32) for _ in range(4)), strand)
+        start, end, cell, count = (xp.empty(n, np.int32) for _ in range(4))
+        return Columns(start, end, cell, count, xp.empty(n, np.int8) if self.has_strand else None)
 
     def fragments(self, barcodes: np.ndarray, summary: ReadSummary, totals: CellTotals) -> Fragments:
         """Everything in memory."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from gpuatac.backend import backend_of
 from gpuatac.core.counting import counts
 from gpuatac.io.fragments.attach import attached
@@ -12,7 +14,6 @@ from gpuatac.io.fragments.store import backend_holding
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from anndata import AnnData
 
     from gpuatac.backend.protocol import Backend
@@ -31,4 +32,4 @@ def each_sample(adata: AnnData, question: Callable[[Backend, counts.Sample, int]
 
 def on_host(answers: list[Any]) -> np.ndarray:
     """Sum of array answers, on the host."""
-    return sum(backend_of(a).to_host(a) for a in answers)
+    return np.asarray(sum(backend_of(a).to_host(a) for a in answers))

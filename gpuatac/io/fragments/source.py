@@ -1,4 +1,4 @@
-"""Fragments from whatever kind of source a path is: text, BAM, a Parquet data set, an .h5ad of SnapATAC2."""
+"""Fragments from whatever kind of source a path is: text, BAM, a Parquet data set, an .h5ad of SnapATAC2; names of samples."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import tempfile
 import weakref
 import zlib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,10 +23,10 @@ from gpuatac.genome import MITO_NAMES, Genome
 from gpuatac.io.files.atomic import replacing
 from gpuatac.io.fragments.collect import ROW_BYTES, Collector, resident_limit
 from gpuatac.io.fragments.store import META, StoredFragments, StoreWriter, is_store
-from gpuatac.io.fragments.text import Wanted, collect_text, note, read_whitelist
+from gpuatac.io.fragments.text import Wanted, collect_text, note, read_whitelist, stem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from gpuatac.backend import Device
     from gpuatac.fragments import Fragments
@@ -195,3 +196,26 @@ def _same_genome(path: Path, stored: Genome, given: Genome) -> None:
             "given; pass the same genome, or import the fragment file again."
         )
         raise InputError(msg)
+
+
+def sample_names(files: list[Path], sample: str | Sequence[str] | None) -> list[str]:
+    """One name for each file, checked."""
+    if not files:
+        msg = "fragment_file names no file; give at least one."
+        raise InputError(msg)
+    if sample is None:
+        names = [stem_of(f) for f in files]
+    else:
+        names = [sample] if isinstance(sample, str) else list(sample)
+    if len(names) != len(files):
+        msg = f"{len(names)} sample names for {len(files)} files; give one name for each file."
+        raise InputError(msg)
+    repeated = [n for n, k in Counter(names).items() if k > 1]
+    if repeated:
+        msg = f"sample names must differ, got {', '.join(map(repr, repeated))} more than once; pass sample=[...] (--names)."
+        raise InputError(msg)
+    bad = [n for n in names if not n or any(c in n for c in "/\\#\0") or n.startswith(".")]
+    if bad:
+        msg = f"sample names must not be empty, start with '.' or hold '/', '\\' or '#', got {bad[0]!r}; choose others."
+        raise InputError(msg)
+    return names

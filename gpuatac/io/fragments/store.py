@@ -165,7 +165,7 @@ class StoreWriter:
 
 
 @contextmanager
-def _refusing_damage(file: Path) -> Iterator[None]:
+def refusing_damage(file: Path) -> Iterator[None]:
     """Say of any failure to decode ``file`` that it is damaged."""
     import pyarrow as pa
 
@@ -190,7 +190,7 @@ def read_meta(path: Path) -> dict[str, Any]:
             "a folder written by gpuatac.io.write_fragments",
             "import the fragment file again",
         )
-    with _refusing_damage(path / META):
+    with refusing_damage(path / META):
         meta: dict[str, Any] = json.loads((path / META).read_text())
         _ = [meta[key] for key in ("genome", "barcodes", "rows", "strand", "summary", "format")]
     if meta.get("format") != FORMAT_VERSION:
@@ -240,7 +240,7 @@ class StoredFragments:
         import pyarrow as pa
 
         meta = read_meta(path)
-        with _refusing_damage(path / META):
+        with refusing_damage(path / META):
             self.genome = Genome(
                 meta["genome"]["name"], meta["genome"]["chrom_sizes"], contigs=meta["genome"]["contigs"]
             )
@@ -301,13 +301,17 @@ class StoredFragments:
     def _stored(self, code: int) -> Columns:
         """The rows of one chromosome on the host, cells renamed; those left out have cell -1."""
         n = int(self._rows[code])
-        out = Columns(*(np.empty(n, np.int32) for _ in range(4)), np.empty(n, np.int8) if self.has_strand else None)
+        out = self._empty(n)
         if n:
             file = self.path / f"chrom={quote(self.genome.names[code], safe='')}" / "part-0.parquet"
             check.existing_file(file, "part of a fragment data set")
-            with _refusing_damage(file):
+            with refusing_damage(file):
                 self._fill(file, out)
         return out
+
+    def _empty(self, n: int) -> Columns:
+        start, end, cell, count = (np.empty(n, np.int32) for _ in range(4))
+        return Columns(start, end, cell, count, np.empty(n, np.int8) if self.has_strand else None)
 
     def _fill(self, file: Path, out: Columns) -> None:
         """Read row group by row group, so that decoding takes little beside the columns."""
@@ -322,13 +326,14 @@ class StoredFragments:
                 rows = slice(at, at + len(batch))
                 for name in ("start", "end", "count"):
                     getattr(out, name)[rows] = batch[name].to_numpy()
-                codes = self._codes_of(batch["barcode"].dictionary)
+                codes = self.codes_of(batch["barcode"].dictionary)
                 out.cell[rows] = codes[batch["barcode"].indices.to_numpy()]
                 if out.strand is not None:
                     out.strand[rows] = batch["strand"].to_numpy()
                 at += len(batch)
 
-    def _codes_of(self, dictionary: Any) -> np.ndarray:
+    def codes_of(self, dictionary: Any) -> np.ndarray:
+        """The code of each barcode of a row group's Arrow dictionary."""
         if dictionary.equals(self._dictionary):  # as we write it
             codes = self._identity
         else:
@@ -338,8 +343,7 @@ class StoredFragments:
     def load(self) -> Fragments:
         """All columns in memory, on the device."""
         n = len(self)
-        flat = Columns(*(np.empty(n, np.int32) for _ in range(4)), np.empty(n, np.int8) if self.has_strand else None)
-        whole = Fragments(self.genome, self.barcodes, self.chrom_ptr, *flat, self.summary, self.totals)
+        whole = Fragments(self.genome, self.barcodes, self.chrom_ptr, *self._empty(n), self.summary, self.totals)
 
         def fill(job: tuple[int, slice]) -> int:
             part = self._stored(job[0])
@@ -347,7 +351,8 @@ class StoredFragments:
             for target, column in zip(whole.columns(job[0]), part, strict=True):
                 if target is not None:
                     target[:] = column[kept]
-            return job[1].stop - job[1].start
+            rows: int = job[1].stop - job[1].start
+            return rows
 
         with (
             ThreadPoolExecutor(get_threads()) as pool,

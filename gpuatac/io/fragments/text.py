@@ -188,17 +188,20 @@ class Wanted:
             ("barcode below min_num_fragments", totals.rows[listed & ~enough].sum()),
         ):
             summary.dropped[reason] = summary.dropped.get(reason, 0) + int(rows)
-        return listed & enough
+        kept: np.ndarray = listed & enough
+        return kept
 
     def choose(
         self, rows: Collector, summary: ReadSummary, *, bulk_name: str | None = None
     ) -> tuple[np.ndarray, CellTotals]:
         """Decide which barcodes ``rows`` keeps; their names in byte order, and their totals."""
         table = rows.barcodes
-        if summary.n_columns == BULK_COLUMNS and bulk_name is not None:
-            name_of = lambda numbers: [bulk_name.encode()] * len(numbers)  # noqa: E731
-        else:
-            name_of = table.names
+
+        def name_of(numbers: np.ndarray) -> list[bytes]:
+            if summary.n_columns == BULK_COLUMNS and bulk_name is not None:
+                return [bulk_name.encode()] * len(numbers)
+            return table.names(numbers)
+
         summary.n_barcodes_seen = summary.n_barcodes_seen or table.n
         everyone = rows.totals(np.arange(table.n))
         keep = self.mask(lambda numbers: [b.decode() for b in name_of(numbers)], everyone, summary)
@@ -272,7 +275,7 @@ def collect_text(path: Path, rows: Collector) -> ReadSummary:
         ThreadPoolExecutor(n_threads if bk.name == "cpu" else 1) as parsers,
         progress.bar(f"reading {path.name}", path.stat().st_size, unit="B", scale=True) as advance,
     ):
-        pending: deque = deque()
+        pending: deque[tuple[np.ndarray, Future[ParsedBlock]]] = deque()
         for text in line_blocks(path, pool, window=n_threads, advance=advance):
             if not summary.n_columns:
                 summary.n_columns = _n_columns(text)

@@ -45,12 +45,12 @@ class WindowOfStore:
         file = self._stored.path / f"chrom={name}" / "part-0.parquet"
         check.existing_file(file, "part of a fragment data set")
         parts: list[list[np.ndarray]] = [[np.empty(0, np.int32)] for _ in range(3)]
-        with store._refusing_damage(file), pq.ParquetFile(file, read_dictionary=["barcode"]) as parquet:
+        with store.refusing_damage(file), pq.ParquetFile(file, read_dictionary=["barcode"]) as parquet:
             for i in range(parquet.num_row_groups):
                 if self._reached(parquet.metadata.row_group(i)):
                     table = parquet.read_row_group(i, columns=["start", "end", "barcode"], use_threads=False)
                     for batch in table.to_batches():
-                        codes = self._stored._codes_of(batch["barcode"].dictionary)
+                        codes = self._stored.codes_of(batch["barcode"].dictionary)
                         parts[0].append(batch["start"].to_numpy())
                         parts[1].append(batch["end"].to_numpy())
                         parts[2].append(codes[batch["barcode"].indices.to_numpy()])
@@ -83,11 +83,11 @@ def _from_stores(
     """Samples as windows of their data sets; None where one is in memory already, is no data set, or does not fit."""
     genome = attach.genome_of(adata)
     records = attach.records_of(adata)
-    barcodes, sample_of_row = attach._barcodes_of(adata, records)
+    barcodes, sample_of_row = attach.barcodes_of(adata, records)
     backends, samples = [], []
     for record in records:
         path = attach.path_of(adata, record)
-        if not store.is_store(path) or attach.cache_key(path, record) in attach._cache:
+        if not store.is_store(path) or attach.is_held(path, record):
             return None
         bk = resolve("cpu" if record["device"] == "cpu" else "auto")
         stored = _opened(path, genome, bk)

@@ -180,7 +180,9 @@ def _strings(column: Any) -> np.ndarray:
     import pyarrow.compute as pc
 
     encoded = pc.utf8_trim_whitespace(column).combine_chunks().dictionary_encode()
-    return encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)[encoded.indices.to_numpy()]
+    distinct = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    strings: np.ndarray = distinct[encoded.indices.to_numpy()]
+    return strings
 
 
 def _numbers(column: Any) -> np.ndarray:
@@ -188,9 +190,10 @@ def _numbers(column: Any) -> np.ndarray:
     import pyarrow as pa
 
     try:
-        return column.cast(pa.float64()).to_numpy()
+        numbers: np.ndarray = column.cast(pa.float64()).to_numpy()
     except pa.ArrowInvalid:
         return np.array([_number(v) for v in column.to_pylist()])
+    return numbers
 
 
 def _is_header(fields: Sequence[bytes]) -> bool:

@@ -213,8 +213,8 @@ def read_exons(path: Path, chrom: str) -> pd.DataFrame:
     columns has none.
     """
     text = read_bytes(path)
-    first = annotation_files._first_row(path, text)
-    if annotation_files._is_gff(first):
+    first = annotation_files.first_row(path, text)
+    if annotation_files.is_gff(first):
         rows = _gff_pieces(path, text, chrom)
     else:
         rows = _table_pieces(text, first, chrom)
@@ -224,7 +224,7 @@ def read_exons(path: Path, chrom: str) -> pd.DataFrame:
 
 def _gff_pieces(path: Path, text: bytes, chrom: str) -> list[tuple[str, int, int, bool]]:
     fasta = text.find(b"\n##FASTA")
-    gff = annotation_files._Gff(path, text[: fasta + 1] if fasta >= 0 else text)
+    gff = annotation_files.GffLines(path, text[: fasta + 1] if fasta >= 0 else text)
     name = chrom.encode() + b"\t"
     codes = np.frombuffer(gff.text, np.uint8)
     here = np.ones(gff.lines.size, bool)
@@ -232,8 +232,8 @@ def _gff_pieces(path: Path, text: bytes, chrom: str) -> list[tuple[str, int, int
         here[here] = codes[gff.starts[gff.lines[here]] + i] == letter
     gff.lines, gff.kind = gff.lines[here], gff.kind[here]
     names = {}  # GFF3: ID of a transcript (or gene) to the name read_transcripts gives it
-    for field in gff.rows(lambda k: annotation_files._TRANSCRIPT.match(k) or annotation_files._GENE.search(k))[1]:
-        values = annotation_files._gff3_values(field[8])
+    for field in gff.rows(lambda k: annotation_files.TRANSCRIPT_KIND.match(k) or annotation_files.GENE_KIND.search(k))[1]:
+        values = annotation_files.gff3_values(field[8])
         if "ID" in values:
             names[values["ID"]] = values.get("transcript_id") or values["ID"]
     out = []
@@ -250,10 +250,10 @@ def _gff_pieces(path: Path, text: bytes, chrom: str) -> list[tuple[str, int, int
 
 
 def _table_pieces(text: bytes, first: list[bytes], chrom: str) -> list[tuple[str, int, int, bool]]:
-    bed = annotation_files._bed_like(first)
+    bed = annotation_files.is_bed_like(first)
     if bed and len(first) < 12:
         return []
-    k = 0 if bed else int(annotation_files._pred_offset(first) or 0)
+    k = 0 if bed else int(annotation_files.gene_pred_offset(first) or 0)
     at, wanted = (0, 12) if bed else (1 + k, 10 + k)
     name, out = chrom.encode(), []
     for line in text.splitlines():

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ("chrom", "start", "end", "strand", "transcript_id", "gene_id", "gene_name")
 NEWLINE, TAB, HASH = 10, 9, ord("#")
-_GENE = re.compile(rb"(^|_)gene$|^pseudogene$")
-_TRANSCRIPT = re.compile(rb"^(transcript|mRNA|[A-Za-z_]*RNA|.*_transcript|.*_gene_segment)$")
+GENE_KIND = re.compile(rb"(^|_)gene$|^pseudogene$")
+TRANSCRIPT_KIND = re.compile(rb"^(transcript|mRNA|[A-Za-z_]*RNA|.*_transcript|.*_gene_segment)$")
 _NAMES_GFF3 = frozenset(("ID", "Parent", "Name", "gene", "gene_id", "gene_name", "transcript_id"))
 _ATTRIBUTE_GFF3 = re.compile(rb"^\s*[^\s=;\"]+=")
 _FORMATS = "GTF, GFF3, genePred/refGene or BED with at least six columns, split at tabs"
@@ -99,8 +99,8 @@ def read_transcripts(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     text = read_bytes(path)
-    first = _first_row(path, text)
-    if _is_gff(first):
+    first = first_row(path, text)
+    if is_gff(first):
         gff3 = text.startswith(b"##gff-version 3") or bool(_ATTRIBUTE_GFF3.match(first[8] if len(first) > 8 else b""))
         rows = _gff3_rows(path, text) if gff3 else _gtf_rows(path, text)
         frame = _frame(path, rows, _GFF)
@@ -116,28 +116,31 @@ def read_transcripts(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def _first_row(path: Path, text: bytes) -> list[bytes]:
+def first_row(path: Path, text: bytes) -> list[bytes]:
+    """The fields of the first row that is no comment or track line; refused where it is of no known format."""
     for number, line in enumerate(io.BytesIO(text), 1):
         if line.strip() and not line.startswith((b"#", b"track", b"browser")):
             fields = line.rstrip(b"\r\n").split(b"\t")
-            if _is_gff(fields) or _bed_like(fields) or _pred_offset(fields) is not None:
+            if is_gff(fields) or is_bed_like(fields) or gene_pred_offset(fields) is not None:
                 return fields
             found, remedy = f"{len(fields)} column(s) of no known kind", "give the annotation in one of these"
             raise FileFormatError(path, found, _FORMATS, remedy, line=number)
     raise FileFormatError(path, "no rows", _FORMATS, "check the annotation")
 
 
-def _is_gff(fields: list[bytes]) -> bool:
-    if not 8 <= len(fields) <= 9 or _bed_like(fields):  # genePred and BED12 have more columns
+def is_gff(fields: list[bytes]) -> bool:
+    """Whether a row looks like GTF or GFF3."""
+    if not 8 <= len(fields) <= 9 or is_bed_like(fields):  # genePred and BED12 have more columns
         return False
     return fields[6] in (b"+", b"-", b".", b"?") or whole_numbers(fields[3:5]) is not None
 
 
-def _bed_like(fields: list[bytes]) -> bool:
+def is_bed_like(fields: list[bytes]) -> bool:
+    """Whether a row looks like BED with a strand."""
     return len(fields) >= 6 and fields[5] in (b"+", b"-", b".") and whole_numbers(fields[1:3]) is not None
 
 
-def _pred_offset(fields: list[bytes]) -> int | None:
+def gene_pred_offset(fields: list[bytes]) -> int | None:
     """0 where the strand is in the third column, 1 where a bin or gene stands before, None if neither."""
     for offset in (0, 1):
         if len(fields) >= 10 + offset and fields[2 + offset] in (b"+", b"-"):
@@ -170,7 +173,7 @@ def _table_rows(path: Path, text: bytes, first: list[bytes]) -> tuple[_Rows, _La
     """Rows of a genePred or BED table and where its columns are."""
     lines = [(n, li) for n, li in numbered_lines(text) if not li.startswith((b"track", b"browser"))]
     numbers, fields = [n for n, _ in lines], [li.split(b"\t") for _, li in lines]
-    offset = None if _bed_like(first) else _pred_offset(first)
+    offset = None if is_bed_like(first) else gene_pred_offset(first)
     wanted = 6 if offset is None else 10 + offset
     for number, f in zip(numbers, fields, strict=True):
         if len(f) < wanted:
@@ -193,7 +196,7 @@ def _table_rows(path: Path, text: bytes, first: list[bytes]) -> tuple[_Rows, _La
     return _Rows(numbers, fields, name, gene, gene), _GENE_PRED[offset]
 
 
-class _Gff:
+class GffLines:
     """The lines of a GTF or GFF3 with their feature kinds, without a Python object for each line."""
 
     def __init__(self, path: Path, text: bytes) -> None:
@@ -265,11 +268,11 @@ def _gtf_value(attributes: str, keys: Iterable[str]) -> dict[str, str]:
 
 
 def _gtf_rows(path: Path, text: bytes) -> _Rows:
-    gff = _Gff(path, text)
+    gff = GffLines(path, text)
     spans = False
-    numbers, fields = gff.rows(_TRANSCRIPT.match)
+    numbers, fields = gff.rows(TRANSCRIPT_KIND.match)
     if not numbers:
-        numbers, fields = gff.rows(_GENE.search)
+        numbers, fields = gff.rows(GENE_KIND.search)
     if not numbers:
         numbers, fields = gff.rows(lambda kind: kind == b"exon")
         spans = True
@@ -306,7 +309,7 @@ def _span_exons(path: Path, rows: _Rows) -> _Rows:
     return _Rows([rows.number[i] for i in at], fields, *pick)
 
 
-def _gff3_values(attributes: bytes) -> dict[str, str]:
+def gff3_values(attributes: bytes) -> dict[str, str]:
     """The attributes that name genes and transcripts; of a repeated one the last."""
     values = {}
     for piece in attributes.decode(errors="replace").split(";"):
@@ -319,19 +322,19 @@ def _gff3_values(attributes: bytes) -> dict[str, str]:
 
 def _gff3_rows(path: Path, text: bytes) -> _Rows:
     fasta = text.find(b"\n##FASTA")
-    gff = _Gff(path, text[: fasta + 1] if fasta >= 0 else text)
-    numbers, fields = gff.rows(lambda kind: _TRANSCRIPT.match(kind) and not _GENE.search(kind))
+    gff = GffLines(path, text[: fasta + 1] if fasta >= 0 else text)
+    numbers, fields = gff.rows(lambda kind: TRANSCRIPT_KIND.match(kind) and not GENE_KIND.search(kind))
     if not numbers:
-        numbers, fields = gff.rows(_GENE.search)
+        numbers, fields = gff.rows(GENE_KIND.search)
     if not numbers:
         raise FileFormatError(path, "no transcript, mRNA or gene rows", _FORMATS, "check the annotation")
-    values = [_gff3_values(f[8]) for f in fields]
+    values = [gff3_values(f[8]) for f in fields]
     ids = {v["ID"] for v in values if "ID" in v}
     keep = [i for i, v in enumerate(values) if v.get("Parent", "") not in ids]
     genes: dict[str, dict[str, str]] = {}
     if not all(v.get("gene_id") and (v.get("gene_name") or v.get("gene")) for v in values):
-        _, gene_fields = gff.rows(_GENE.search)
-        genes = {v["ID"]: v for v in (_gff3_values(f[8]) for f in gene_fields) if "ID" in v}
+        _, gene_fields = gff.rows(GENE_KIND.search)
+        genes = {v["ID"]: v for v in (gff3_values(f[8]) for f in gene_fields) if "ID" in v}
     transcript_id, gene_id, gene_name = [], [], []
     for i in keep:
         own = values[i]

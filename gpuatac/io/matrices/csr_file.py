@@ -115,7 +115,8 @@ class CsrWriter:
         n_threads = get_threads()
         self._pool = ThreadPoolExecutor(n_threads)
         self._data = _Column(self.group, "data", dtype, self._pool, n_threads * AHEAD)
-        self._index_dtype = np.dtype(np.int32 if max(most, n_columns) <= MAX_NNZ else np.int64)
+        narrow = max(most, n_columns) <= MAX_NNZ
+        self._index_dtype: np.dtype[np.signedinteger] = np.dtype(np.int32) if narrow else np.dtype(np.int64)
         self._indices = _Column(self.group, "indices", self._index_dtype, self._pool, n_threads * AHEAD)
         self._indptr: list[np.ndarray] = [np.zeros(1, np.int64)]
 

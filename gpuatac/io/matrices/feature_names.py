@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -72,7 +71,7 @@ def coordinate_names(chrom: pd.Categorical, start: np.ndarray, end: np.ndarray) 
     n_threads = get_threads() if len(chrom) > ARROW_FROM else 1
     cuts = np.linspace(0, len(chrom), n_threads + 1).astype(np.int64).tolist()
     with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(lambda part: _fill(*columns, raw, ptr, offsets, *part, data), itertools.pairwise(cuts)))
+        list(pool.map(lambda low, high: _fill(*columns, raw, ptr, offsets, low, high, data), cuts[:-1], cuts[1:]))
     names = pa.LargeStringArray.from_buffers(len(chrom), pa.py_buffer(offsets), pa.py_buffer(data))
     return _index(names)
 

@@ -248,7 +248,7 @@ def _on_host(adata: AnnData) -> AnnData:
     return out
 
 
-def _host(array):  # type: ignore[no-untyped-def]
+def _host(array: Any) -> Any:
     if array is None or not is_device_array(array):
         return array
     bk = backend_of(array)

@@ -54,7 +54,8 @@ class BedGraphSignal:
         bounds[-1] = stop
         levels = np.zeros(bounds.size - 1, np.float32)
         levels[1::2] = runs.value[low:high]
-        return np.repeat(levels, np.diff(np.clip(bounds, start, stop)))
+        lengths: np.ndarray = np.diff(np.clip(bounds, start, stop))
+        return np.repeat(levels, lengths)
 
     def extent(self, code: int) -> tuple[int, int]:
         """See ``SignalFile``."""
@@ -212,8 +213,8 @@ def _arrow_rows(text: bytes, n_lines: int) -> _Rows | None:
     chrom = table["chrom"].unify_dictionaries().combine_chunks()
     chrom = chrom.chunk(0) if isinstance(chrom, pa.ChunkedArray) else chrom
     line = np.arange(table.num_rows) + n_lines + skipped + 1
-    numbers = (table[name].to_numpy() for name in names[1:])
-    return _Rows(chrom.indices.to_numpy(), chrom.dictionary.to_pylist(), *numbers, line)
+    start, end, value = (table[name].to_numpy() for name in names[1:])
+    return _Rows(chrom.indices.to_numpy(), chrom.dictionary.to_pylist(), start, end, value, line)
 
 
 def _split_rows(path: Path, text: bytes, n_lines: int) -> _Rows:

@@ -173,7 +173,7 @@ class DenoisedWriter:
         """End the threads, then remove what they wrote."""
         for group in self._groups:
             group.stop()
-        self._stack.__exit__(type(error), error, None)
+        self._stack.__exit__(None if error is None else type(error), error, None)
 
 
 class _Group:

@@ -92,15 +92,15 @@ class FileTracks:
         half_width: int = HALF_WIDTH,
         device: Device = "auto",
     ) -> None:
-        paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
         self.half_width = check.integer("half_width", half_width, 0, 1_000_000)
-        self.groups = [bare_name(path) for path in paths] if groups is None else list(groups)
-        if not paths or len(set(self.groups)) != len(paths) or len(self.groups) != len(paths):
-            msg = f"{len(set(self.groups))} group names for {len(paths)} files; give at least one file, and a name of its own to each."
+        self.groups = [bare_name(path) for path in files] if groups is None else list(groups)
+        if not files or len(set(self.groups)) != len(files) or len(self.groups) != len(files):
+            msg = f"{len(set(self.groups))} group names for {len(files)} files; give at least one file, and a name of its own to each."
             raise InputError(msg)
         self.bk = resolve(device)
         self._files: list[SignalFile] = []
-        for path in paths:
+        for path in files:
             self._files.append(open_signal(path, genome))
             genome = self._files[0].genome
         self.genome = self._files[0].genome
@@ -111,17 +111,18 @@ class FileTracks:
         self._paired = False
         self._lock = RLock()
         self._thinnings: tuple[tuple[np.ndarray, int], ...] = ()
-        self.factors: list[float | None] = [None] * len(paths)
-        for number in range(len(paths)):
+        self.factors: list[float | None] = [None] * len(files)
+        for number in range(len(files)):
             self.factors[number] = self._factor(number)
         self.has_cuts = None not in self.factors
-        self.depth = self._depths() if depth is None else _checked_depth(depth, len(paths))
+        self.depth = self._depths() if depth is None else _checked_depth(depth, len(files))
 
     @cached_property
     def cuts_held(self) -> np.ndarray:
         """float64 (n_groups,): the cuts that the files hold, as their sum tells."""
         cuts = np.array([sum(map(file.total, file.codes)) for file in self._files]) / (2 * self.half_width + 1)
-        return cuts / np.array([factor or 1.0 for factor in self.factors])
+        held: np.ndarray = cuts / np.array([factor or 1.0 for factor in self.factors])
+        return held
 
     def coverage(self, code: int, start: int, stop: int) -> Any:
         """float32 (n_groups, stop - start): cuts within ``half_width`` of each base."""

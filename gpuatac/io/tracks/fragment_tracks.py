@@ -204,8 +204,8 @@ class FragmentTracks:
         for at in (left, right - 1):
             occupied[(at[(at >= low) & (at < high)] - low) // EMPTY_BIN] = True
         found = cut_tracks.empty_stretches(self.bk, occupied, EMPTY_BIN, start=low, half_width=self.half_width)
-        found = np.clip(found, start, stop)
-        return found[found[:, 1] > found[:, 0]]
+        inside: np.ndarray = np.clip(found, start, stop)
+        return inside[inside[:, 1] > inside[:, 0]]
 
     def thin(self, share: np.ndarray, seed: int, *, paired: bool = True) -> FragmentTracks:
         """The same tracks with ``share`` of each group's fragments, always whole; see ``thinned``."""

@@ -28,11 +28,15 @@ _HEADER = struct.Struct("<IHHQQQHHQQIQ")
 
 
 class SignalFile(Protocol):
-    """A track over the chromosomes of ``genome``; ``codes`` are those with values, ascending."""
+    """A track over the chromosomes of ``genome``."""
 
     path: Path
     genome: Genome
-    codes: Sequence[int]
+
+    @property
+    def codes(self) -> Sequence[int]:
+        """The chromosomes with values, ascending."""
+        ...
 
     def values(self, code: int, start: int, stop: int) -> np.ndarray:
         """Host float32 (stop - start,), 0 where the file has none. 0 <= start < stop <= chromosome size."""

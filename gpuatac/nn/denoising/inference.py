@@ -274,7 +274,8 @@ def warn_of_depth(card: ModelCard, groups: Sequence[str], depth: np.ndarray) -> 
 
 
 def _host(values: torch.Tensor) -> np.ndarray:
-    return values.float().cpu().numpy()
+    host: np.ndarray = values.float().cpu().numpy()
+    return host
 
 
 def _rows(regions: Stretches) -> Iterator[tuple[int, int, int]]:

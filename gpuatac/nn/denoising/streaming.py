@@ -157,7 +157,7 @@ class _Run:
         extra: Callable[[int, int, int], Any] | None,
         dtype: torch.dtype,
         at_once: int,
-        compiled: bool | str,
+        compiled: bool | Literal["graph", "compile"],
     ) -> None:
         self.model, self.source, self.code, self.extra = model, source, code, extra
         self.device, self.dtype, self.at_once = _device(model), dtype, at_once
@@ -262,7 +262,7 @@ def _stretches(run: _Run, start: int, stop: int, tile: int, *, skip_empty: bool)
                 yield Stretch(a, b, *(values[:, a - piece : b - piece] for values in out))
         for piece in range(low, high, tile):
             a, b = max(piece, start), min(piece + tile, high, stop)
-            yield Stretch(a, b, *(value.repeat(1, b - a) for value in nothing))
+            yield Stretch(a, b, *(value.repeat(1, b - a) for value in nothing or ()))
         at = high
 
 

@@ -47,15 +47,27 @@ class Stretch(NamedTuple):
 
 
 class Given(Protocol):
-    """Where tracks come from.
+    """Where tracks come from."""
 
-    ``sizes``: bases of each chromosome that can be evaluated, by name; ``has_noisy``: whether there is a shallow track.
-    """
+    @property
+    def bk(self) -> Backend:
+        """Where arrays lie."""
+        ...
 
-    bk: Backend
-    sizes: Mapping[str, int]
-    has_noisy: bool
-    half_width: int
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Bases of each chromosome that can be evaluated, by name."""
+        ...
+
+    @property
+    def has_noisy(self) -> bool:
+        """Whether there is a shallow track."""
+        ...
+
+    @property
+    def half_width(self) -> int:
+        """Bp on each side of a cut that coverage counts."""
+        ...
 
     def span(self, chrom: str) -> tuple[int, int]:
         """[start, stop) that holds every base to look at."""
@@ -177,7 +189,9 @@ class _Arrays:
             for kind, v in zip(("signal", "score"), pair, strict=True)
         }
         for what, tracks in named.items():
-            for chrom, size in self.sizes.items() if tracks is not None else ():
+            if tracks is None:
+                continue
+            for chrom, size in self.sizes.items():
                 found = np.shape(tracks[chrom])[0] if chrom in tracks else 0
                 if found != size:
                     msg = f"{what} has {found:,} bases on {chrom or 'the chromosome'}, the clean track {size:,}; cut them alike."
@@ -382,9 +396,9 @@ def _pile(pile: list[Tally], tally: Tally) -> None:
 
 def _meets(peaks: Mapping[str, Any], others: Mapping[str, Any]) -> np.ndarray:
     """bool: which peaks overlap one of the others; both sorted and disjoint."""
-    return np.searchsorted(others["end"], peaks["start"], "right") < np.searchsorted(
-        others["start"], peaks["end"], "left"
-    )
+    ended = np.searchsorted(others["end"], peaks["start"], "right")
+    meets: np.ndarray = ended < np.searchsorted(others["start"], peaks["end"], "left")
+    return meets
 
 
 def _shapes(given: Given, chrom: str, start: int, stop: int) -> dict[str, Any]:

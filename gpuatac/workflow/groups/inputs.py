@@ -13,9 +13,8 @@ import pandas as pd
 from gpuatac import check, pp, slots
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.io.fragments.attach import records_of, set_records
-from gpuatac.io.fragments.source import is_bam
+from gpuatac.io.fragments.source import is_bam, sample_names
 from gpuatac.io.genome.sizes import read_genome
-from gpuatac.pp._import import sample_names
 from gpuatac.workflow.main_job.resume import fragments_on
 from gpuatac.workflow.main_job.truth import known_cells
 

@@ -13,9 +13,9 @@ from gpuatac.backend import backend_of
 from gpuatac.core.embedding.features import without_shared_feature
 from gpuatac.core.embedding.spectral import document_frequency
 from gpuatac.errors import InputError
+from gpuatac.io.matrices.canonical import canonical_matrix
 from gpuatac.options import STEP_NAMES
-from gpuatac.pp._canonical import canonical_matrix
-from gpuatac.pp._cells import remove_cells
+from gpuatac.pp.cell_filters import remove_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable

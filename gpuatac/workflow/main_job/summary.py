@@ -15,7 +15,7 @@ from gpuatac.fragments import ReadSummary
 from gpuatac.io.files.atomic import replacing
 from gpuatac.io.fragments.attach import records_of
 from gpuatac.memory import get_memory, peak
-from gpuatac.pp._cells import filter_text
+from gpuatac.pp.cell_filters import filter_text
 from gpuatac.workflow.main_job import by_cluster
 from gpuatac.workflow.main_job.steps import skipped
 from gpuatac.workflow.main_job.truth import as_lines as truth_lines

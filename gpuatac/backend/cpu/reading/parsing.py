@@ -4,7 +4,7 @@
 ``_parse`` reads a well-formed line without a loop over its bytes. 64 bytes are compared at once and give two 64-bit
 masks, one bit a byte: where tabs are, and where bytes are that are not printable. The lowest bits are the ends of the
 fields, and a line whose unprintable bytes are just its tabs and its end has only printable bytes in its fields. Names,
-numbers and barcodes are then handled as words of 8 bytes. At the first surprise the line goes to ``_slow_line``, which
+numbers and barcodes are then handled as words of 8 bytes. At the first surprise the line goes to ``slow_line``, which
 alone knows the rules of ``Parsing.parse_block`` and their order.
 
 Per line of 10x (45 bytes): 45 bytes read, 18 written, one entry of 32 bytes of the barcode table looked up. Positions
@@ -34,9 +34,9 @@ from gpuatac.backend.cpu.reading.text_lines import (
     START,
     STATUS,
     STRAND,
-    _fast_line,
-    _same,
-    _slow_line,
+    fast_line,
+    same_bytes,
+    slow_line,
 )
 from gpuatac.backend.cpu.reading.text_words import (
     HALF,
@@ -44,14 +44,14 @@ from gpuatac.backend.cpu.reading.text_words import (
     LOW_HALF,
     ONE,
     WINDOW,
-    _hash,
-    _hash_rest,
-    _key,
-    _key_word,
-    _lowest,
-    _n_bits,
-    _newlines,
-    _tabs,
+    count_bits,
+    key_word,
+    lowest_bit,
+    mixed_hash,
+    mixed_hash_rest,
+    name_key,
+    newline_mask,
+    tab_mask,
 )
 from gpuatac.backend.protocol import ParsedBlock
 from gpuatac.backend.protocol.reading import KEPT, LAST_DROP, UNKNOWN_CHROM
@@ -69,7 +69,7 @@ KNOWN_AT, KNOWN_LEN, KNOWN_ROWS, KNOWN_COPIES, KNOWN_HASH = range(5)
 def _count_lines(text):  # type: ignore[no-untyped-def]
     n, at = 0, 0
     while at + WINDOW <= text.size:
-        n += _n_bits(_newlines(text.ctypes.data + at))
+        n += count_bits(newline_mask(text.ctypes.data + at))
         at += WINDOW
     for i in range(at, text.size):
         n += text[i] == NEWLINE
@@ -80,7 +80,7 @@ def _count_lines(text):  # type: ignore[no-untyped-def]
 def _count_unknown(text, at, length, unknown):  # type: ignore[no-untyped-def]
     """One more line of the chromosome name at ``at``; ``unknown`` holds (at, length, lines) and last the rest."""
     k = 0
-    while unknown[k, 2] > 0 and k < MAX_UNKNOWN and not _same(text, at, length, text, unknown[k, 0], unknown[k, 1]):
+    while unknown[k, 2] > 0 and k < MAX_UNKNOWN and not same_bytes(text, at, length, text, unknown[k, 0], unknown[k, 1]):
         k += 1
     unknown[k, 0], unknown[k, 1] = at, length
     unknown[k, 2] += 1
@@ -107,12 +107,12 @@ def _read_lines(  # type: ignore[no-untyped-def]
             break
         taken = 0
         if FORE <= at <= text.size - reach:
-            taken, low, high, barcode, length, copies, sign = _fast_line(base + at, name_len, name, masks, size, bulk)
+            taken, low, high, barcode, length, copies, sign = fast_line(base + at, name_len, name, masks, size, bulk)
             barcode += at
             if taken == 0:  # perhaps it is on another of the chromosomes seen lately
-                key_len = _lowest(_tabs(base + at))
-                key, key_masks = _key(base + at, key_len)
-                slot = _hash(key[0], key[1], key[2]) & np.uint64(SEEN - 1)
+                key_len = lowest_bit(tab_mask(base + at))
+                key, key_masks = name_key(base + at, key_len)
+                slot = mixed_hash(key[0], key[1], key[2]) & np.uint64(SEEN - 1)
                 if (
                     0 < key_len
                     and (key_len != name_len or key != name)
@@ -123,7 +123,7 @@ def _read_lines(  # type: ignore[no-untyped-def]
                     size = sizes[code]
                     continue
         if taken == 0:
-            _slow_line(text, at, names, name_ptr, codes, sizes, bulk, out)
+            slow_line(text, at, names, name_ptr, codes, sizes, bulk, out)
             status = out[STATUS]
             if status > LAST_DROP:
                 reason = status
@@ -140,8 +140,8 @@ def _read_lines(  # type: ignore[no-untyped-def]
             code, name_len = out[CHROM], out[NAME_LEN]
             size = sizes[code]
             if name_len <= KEY and out[NAME_AT] + KEY <= text.size:
-                name, masks = _key(base + out[NAME_AT], name_len)
-                slot = _hash(name[0], name[1], name[2]) & np.uint64(SEEN - 1)
+                name, masks = name_key(base + out[NAME_AT], name_len)
+                slot = mixed_hash(name[0], name[1], name[2]) & np.uint64(SEEN - 1)
                 seen[slot, 0], seen[slot, 1], seen[slot, 2] = name
                 seen[slot, 3] = np.uint64(name_len) | np.uint64(code) << HALF
             else:
@@ -189,16 +189,16 @@ def _number_barcodes(text, bc_at, bc_len, first, n, count, barcode, table, known
     for i in range(n):
         at, length = bc_at[i], bc_len[i]
         if at + KEY <= text.size:
-            key, _ = _key(base + at, length)
+            key, _ = name_key(base + at, length)
         else:
             key = (
-                _key_word(text, at, length),
-                _key_word(text, at + 8, length - 8),
-                _key_word(text, at + 16, length - 16),
+                key_word(text, at, length),
+                key_word(text, at + 8, length - 8),
+                key_word(text, at + 16, length - 16),
             )
-        h = _hash(key[0], key[1], key[2])
+        h = mixed_hash(key[0], key[1], key[2])
         if length > KEY:
-            h = _hash_rest(h, text, at, length)
+            h = mixed_hash_rest(h, text, at, length)
         slot = h & mask
         while True:
             entry = table[slot, 3]
@@ -213,7 +213,7 @@ def _number_barcodes(text, bc_at, bc_len, first, n, count, barcode, table, known
             differs = (table[slot, 0] ^ key[0]) | (table[slot, 1] ^ key[1]) | (table[slot, 2] ^ key[2])
             if differs == 0 and np.int64(entry >> HALF) == length:
                 k = np.int64(entry & LOW_HALF) - 1
-                if length <= KEY or _same(text, at, length, text, known[k, KNOWN_AT], length):
+                if length <= KEY or same_bytes(text, at, length, text, known[k, KNOWN_AT], length):
                     break
             slot = (slot + ONE) & mask
         barcode[first + i] = k

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="assignment"
 """One line of a fragment file: fast where every byte is as expected, by the book where not.
 
-``_fast_line`` finds the ends of the fields in masks of 64 bytes and handles names, numbers and barcodes as words of 8; at
-the first surprise the line goes to ``_slow_line``, which alone knows the rules of ``Parsing.parse_block`` and their order.
+``fast_line`` finds the ends of the fields in masks of 64 bytes and handles names, numbers and barcodes as words of 8; at
+the first surprise the line goes to ``slow_line``, which alone knows the rules of ``Parsing.parse_block`` and their order.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 from gpuatac.backend.cpu.reading.text_words import (
     ONE,
     WINDOW,
-    _digits,
-    _lowest,
-    _no_digits,
-    _tabs,
-    _unprintables,
-    _value,
-    _word,
+    digits_before,
+    load_word,
+    lowest_bit,
+    non_digits,
+    number_of,
+    tab_mask,
+    unprintable_mask,
 )
 from gpuatac.backend.protocol.reading import (
     BAD_LENGTH,
@@ -44,12 +44,13 @@ FORE = 16  # a line is read fast where so many bytes stand before its start
 REACH = 2 * WINDOW + 8  # and so many from its start on; longer lines are read slowly
 NO_SIGN = -2  # no sixth column
 
-# Fields of the scratch array that ``_slow_line`` reads a line into.
+# Fields of the scratch array that ``slow_line`` reads a line into.
 STATUS, CHROM, START, END, BC_AT, BC_LEN, COUNT, STRAND, NEXT, NAME_AT, NAME_LEN = range(11)
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _same(a, at, length, b, b_at, b_length):  # type: ignore[no-untyped-def]
+def same_bytes(a, at, length, b, b_at, b_length):  # type: ignore[no-untyped-def]
+    """Whether ``length`` bytes of ``a`` from ``at`` on are the ``b_length`` bytes of ``b`` from ``b_at`` on."""
     if length != b_length:
         return False
     for i in range(length):
@@ -61,7 +62,7 @@ def _same(a, at, length, b, b_at, b_length):  # type: ignore[no-untyped-def]
 @nb.njit(cache=True, nogil=True)
 def _chrom_code(text, at, length, names, name_ptr, codes):  # type: ignore[no-untyped-def]
     for k in range(codes.size):
-        if _same(text, at, length, names, name_ptr[k], name_ptr[k + 1] - name_ptr[k]):
+        if same_bytes(text, at, length, names, name_ptr[k], name_ptr[k + 1] - name_ptr[k]):
             return codes[k]
     return -1
 
@@ -94,7 +95,7 @@ def _printable(text, at, stop):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def _slow_line(text, at, names, name_ptr, codes, sizes, bulk, out):  # type: ignore[no-untyped-def] # noqa: PLR0911
+def slow_line(text, at, names, name_ptr, codes, sizes, bulk, out):  # type: ignore[no-untyped-def] # noqa: PLR0911
     """Read the line at ``at`` by the book into ``out``."""
     stop = at
     while text[stop] != NEWLINE:
@@ -175,64 +176,64 @@ def _slow_line(text, at, names, name_ptr, codes, sizes, bulk, out):  # type: ign
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _fast_line(at, name_len, name, masks, size, bulk):  # type: ignore[no-untyped-def] # noqa: PLR0911
+def fast_line(at, name_len, name, masks, size, bulk):  # type: ignore[no-untyped-def] # noqa: PLR0911
     """(bytes of the line, start, end, barcode's place in it, its length, count, strand) of the line at address ``at``.
 
     The first is 0 at anything unexpected, another chromosome than ``name`` included. Touches at most FORE bytes
     before ``at`` and REACH from there on.
     """
-    tabs = _tabs(at)
-    ends = _unprintables(at) & ~tabs
+    tabs = tab_mask(at)
+    ends = unprintable_mask(at) & ~tabs
     more = np.uint64(0)  # the tabs of a second window
-    stop = _lowest(ends)
+    stop = lowest_bit(ends)
     tabs &= (ends - ONE) & ~ends  # those below the lowest end
     if stop == WINDOW:
-        more = _tabs(at + WINDOW)
-        ends = _unprintables(at + WINDOW) & ~more
-        stop += _lowest(ends)
+        more = tab_mask(at + WINDOW)
+        ends = unprintable_mask(at + WINDOW) & ~more
+        stop += lowest_bit(ends)
         more &= (ends - ONE) & ~ends
-    ending = _word(at + stop)
+    ending = load_word(at + stop)
     if ending & np.uint64(0xFF) == NEWLINE:
         taken = stop + 1
     elif ending & np.uint64(0xFFFF) == CR | NEWLINE << 8:
         taken = stop + 2
     else:
         return 0, 0, 0, 0, 0, 0, 0
-    tab_1 = _lowest(tabs)
+    tab_1 = lowest_bit(tabs)
     tabs &= tabs - ONE
-    tab_2 = _lowest(tabs)
+    tab_2 = lowest_bit(tabs)
     tabs &= tabs - ONE
     if bulk:
         tab_3 = stop
         if tab_2 == WINDOW or tabs | more != 0:
             return 0, 0, 0, 0, 0, 0, 0
     else:
-        tab_3 = _lowest(tabs)
+        tab_3 = lowest_bit(tabs)
         if tabs == 0:
             return 0, 0, 0, 0, 0, 0, 0
         tabs &= tabs - ONE
-    differs = (_word(at) & masks[0]) ^ name[0]
-    differs |= (_word(at + 8) & masks[1]) ^ name[1]
-    differs |= (_word(at + 16) & masks[2]) ^ name[2]
+    differs = (load_word(at) & masks[0]) ^ name[0]
+    differs |= (load_word(at + 8) & masks[1]) ^ name[1]
+    differs |= (load_word(at + 16) & masks[2]) ^ name[2]
     if differs != 0 or tab_1 != name_len:
         return 0, 0, 0, 0, 0, 0, 0
 
     start_len, end_len = tab_2 - tab_1 - 1, tab_3 - tab_2 - 1
     if start_len < 1 or end_len < 1 or start_len > 16 or end_len > 16:
         return 0, 0, 0, 0, 0, 0, 0
-    digits = _digits(at + tab_2, min(start_len, 8))
-    start, wrong = _value(digits), _no_digits(digits)
+    digits = digits_before(at + tab_2, min(start_len, 8))
+    start, wrong = number_of(digits), non_digits(digits)
     if start_len > 8:
-        digits = _digits(at + tab_2 - 8, start_len - 8)
-        start += _value(digits) * 100_000_000
-        wrong |= _no_digits(digits)
-    digits = _digits(at + tab_3, min(end_len, 8))
-    end = _value(digits)
-    wrong |= _no_digits(digits)
+        digits = digits_before(at + tab_2 - 8, start_len - 8)
+        start += number_of(digits) * 100_000_000
+        wrong |= non_digits(digits)
+    digits = digits_before(at + tab_3, min(end_len, 8))
+    end = number_of(digits)
+    wrong |= non_digits(digits)
     if end_len > 8:
-        digits = _digits(at + tab_3 - 8, end_len - 8)
-        end += _value(digits) * 100_000_000
-        wrong |= _no_digits(digits)
+        digits = digits_before(at + tab_3 - 8, end_len - 8)
+        end += number_of(digits) * 100_000_000
+        wrong |= non_digits(digits)
     if wrong != 0 or end <= start or end > size:
         return 0, 0, 0, 0, 0, 0, 0
     if bulk:
@@ -240,10 +241,10 @@ def _fast_line(at, name_len, name, masks, size, bulk):  # type: ignore[no-untype
 
     tab_4 = stop
     if tabs != 0:
-        tab_4 = _lowest(tabs)
+        tab_4 = lowest_bit(tabs)
         tabs &= tabs - ONE
     elif more != 0:
-        tab_4 = WINDOW + _lowest(more)
+        tab_4 = WINDOW + lowest_bit(more)
         more &= more - ONE
     bc_at, bc_len = tab_3 + 1, tab_4 - tab_3 - 1
     if bc_len == 0:
@@ -252,21 +253,21 @@ def _fast_line(at, name_len, name, masks, size, bulk):  # type: ignore[no-untype
         return taken, start, end, bc_at, bc_len, 1, NO_SIGN
     tab_5 = stop
     if tabs != 0:
-        tab_5 = _lowest(tabs)
+        tab_5 = lowest_bit(tabs)
     elif more != 0:
-        tab_5 = WINDOW + _lowest(more)
+        tab_5 = WINDOW + lowest_bit(more)
     count_len = tab_5 - tab_4 - 1
     if count_len < 1 or count_len > 8:
         return 0, 0, 0, 0, 0, 0, 0
-    digits = _digits(at + tab_5, count_len)
-    count = _value(digits)
-    if _no_digits(digits) != 0 or count == 0:
-        if count_len > 1 or _word(at + tab_4 + 1) & np.uint64(0xFF) != DOT:
+    digits = digits_before(at + tab_5, count_len)
+    count = number_of(digits)
+    if non_digits(digits) != 0 or count == 0:
+        if count_len > 1 or load_word(at + tab_4 + 1) & np.uint64(0xFF) != DOT:
             return 0, 0, 0, 0, 0, 0, 0
         count = 1
     strand = NO_SIGN
     if tab_5 != stop:
-        sign = _word(at + tab_5 + 1) & np.uint64(0xFF)
+        sign = load_word(at + tab_5 + 1) & np.uint64(0xFF)
         if stop - tab_5 != 2 or sign not in (PLUS, MINUS, DOT):
             return 0, 0, 0, 0, 0, 0, 0
         strand = 1 if sign == PLUS else -1 if sign == MINUS else 0  # a further tab is none of these

@@ -24,7 +24,7 @@ _intrinsic: Any = extending.intrinsic  # Numba adds the first argument of what i
 
 
 @_intrinsic
-def _word(typing, address):  # type: ignore[no-untyped-def]
+def load_word(typing, address):  # type: ignore[no-untyped-def]
     """The 8 bytes from ``address`` on, which need not be aligned, as one uint64: a single load."""
 
     def code(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -48,16 +48,18 @@ def _mask_of(compare: Any) -> Any:
     return _intrinsic(typed)
 
 
-_tabs = _mask_of(lambda builder, v, constant: builder.icmp_unsigned("==", v, constant(TAB)))
-_newlines = _mask_of(lambda builder, v, constant: builder.icmp_unsigned("==", v, constant(NEWLINE)))
-#: v - 32 wraps around for bytes below 32, so one comparison tests both bounds
-_unprintables = _mask_of(
+#: Where tabs are among the 64 bytes from an address on, one bit a byte.
+tab_mask = _mask_of(lambda builder, v, constant: builder.icmp_unsigned("==", v, constant(TAB)))
+#: Where newlines are.
+newline_mask = _mask_of(lambda builder, v, constant: builder.icmp_unsigned("==", v, constant(NEWLINE)))
+#: Where bytes are that are not printable: v - 32 wraps around for bytes below 32, so one comparison tests both bounds.
+unprintable_mask = _mask_of(
     lambda builder, v, constant: builder.icmp_unsigned(">", builder.sub(v, constant(SPACE)), constant(126 - SPACE))
 )
 
 
 @_intrinsic
-def _lowest(typing, mask):  # type: ignore[no-untyped-def]
+def lowest_bit(typing, mask):  # type: ignore[no-untyped-def]
     """Number of the lowest bit that is set; 64 when there is none."""
 
     def code(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -67,7 +69,7 @@ def _lowest(typing, mask):  # type: ignore[no-untyped-def]
 
 
 @_intrinsic
-def _n_bits(typing, mask):  # type: ignore[no-untyped-def]
+def count_bits(typing, mask):  # type: ignore[no-untyped-def]
     """How many bits are set."""
 
     def code(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -87,14 +89,14 @@ def _first_bytes(n):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _key(address, n):  # type: ignore[no-untyped-def]
+def name_key(address, n):  # type: ignore[no-untyped-def]
     """The first ``n`` bytes (24 at most) from ``address`` on as three words, zeros after them, and their masks."""
     a, b, c = _first_bytes(n), _first_bytes(n - 8), _first_bytes(n - 16)
-    return (_word(address) & a, _word(address + 8) & b, _word(address + 16) & c), (a, b, c)
+    return (load_word(address) & a, load_word(address + 8) & b, load_word(address + 16) & c), (a, b, c)
 
 
 @nb.njit(cache=True, nogil=True)
-def _key_word(text, at, n):  # type: ignore[no-untyped-def]
+def key_word(text, at, n):  # type: ignore[no-untyped-def]
     """The first ``n`` bytes from ``at`` on (8 at most), then zeros; reads no byte beyond them."""
     word = np.uint64(0)
     for i in range(min(n, 8)):
@@ -103,19 +105,19 @@ def _key_word(text, at, n):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _digits(stop, n):  # type: ignore[no-untyped-def]
+def digits_before(stop, n):  # type: ignore[no-untyped-def]
     """The ``n`` (1 to 8) digits before the address ``stop``, one a byte, zeros before them."""
-    return (_word(stop - 8) ^ ZEROS) & (FULL << (np.uint64(64) - EIGHT * np.uint64(n)))
+    return (load_word(stop - 8) ^ ZEROS) & (FULL << (np.uint64(64) - EIGHT * np.uint64(n)))
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _no_digits(digits):  # type: ignore[no-untyped-def]
+def non_digits(digits):  # type: ignore[no-untyped-def]
     """Bits that are set when a byte is above 9: 10 + 0x76 sets the highest bit, which bytes from 128 on have anyway."""
     return ((digits + np.uint64(0x7676767676767676)) | digits) & HIGH_BITS
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _value(digits):  # type: ignore[no-untyped-def]
+def number_of(digits):  # type: ignore[no-untyped-def]
     """The number of 8 digits, the first in the lowest byte: pairs, then four and eight by two multiplications."""
     pairs = digits * np.uint64(10) + (digits >> EIGHT)
     low = (pairs & np.uint64(0x000000FF000000FF)) * np.uint64(0x000F424000000064)  # 100 and 10^6
@@ -124,7 +126,8 @@ def _value(digits):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _hash(a, b, c):  # type: ignore[no-untyped-def]
+def mixed_hash(a, b, c):  # type: ignore[no-untyped-def]
+    """64 bits in which every bit of the three words counts."""
     h = a * MIX_0
     h = ((h ^ (h >> HALF)) + b) * MIX_1
     h = ((h ^ (h >> HALF)) + c) * MIX_2
@@ -132,8 +135,8 @@ def _hash(a, b, c):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def _hash_rest(h, text, at, length):  # type: ignore[no-untyped-def]
+def mixed_hash_rest(h, text, at, length):  # type: ignore[no-untyped-def]
     """``h`` with the bytes of a long barcode beyond its key worked in."""
     for i in range(KEY, length, 8):
-        h = _hash(h, _key_word(text, at + i, length - i), np.uint64(i))
+        h = mixed_hash(h, key_word(text, at + i, length - i), np.uint64(i))
     return h

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from gpuatac.nn.denoising.networks.layers import ConvAct1d, ResBlock
 
+    Act = Callable[[torch.Tensor], torch.Tensor]
+
 
 class Stacks(NamedTuple):
     """Rows that make one: in the first convolution of a trunk, which has few input channels, and in the others."""
@@ -56,7 +58,8 @@ class _Conv(NamedTuple):
     @property
     def lost(self) -> int:
         """Rows that the output is shorter."""
-        return (self.weight.shape[-1] - 1) * self.stack
+        taps: int = self.weight.shape[-1]
+        return (taps - 1) * self.stack
 
     def __call__(self, h: torch.Tensor) -> torch.Tensor:
         n, rows, channels = h.shape
@@ -100,17 +103,18 @@ def _conv(layer: ConvAct1d, stack: int, c_in: int, c_out: int, dtype: torch.dtyp
     return _Conv(weight, None if bias is None else _widened(bias, c_out).repeat(stack).to(dtype), stack)
 
 
-def _activation(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+def _activation(module: Any) -> Act:
     """In place where it may be."""
     if isinstance(module, torch.nn.PReLU):
         return lambda x: functional.prelu(x, module.weight.to(x.dtype))
-    return torch.relu_
+    rectify: Act = torch.relu_
+    return rectify
 
 
 class _Block(NamedTuple):
-    convs: tuple[_Conv, _Conv, _Conv]
-    acts: tuple[Callable, Callable, Callable]
-    skip: tuple[torch.Tensor, torch.Tensor | None, Callable] | None
+    convs: tuple[_Conv, ...]  # three
+    acts: tuple[Act, ...]  # one after each
+    skip: tuple[torch.Tensor, torch.Tensor | None, Act] | None
 
 
 class Trunk:
@@ -188,7 +192,7 @@ class Trunk:
         return [same, (y[:, self.dilation - off :], h[:, :off, first + 1 : first + 1 + rows])]
 
 
-def _skipped(skip: tuple[torch.Tensor, torch.Tensor | None, Callable] | None, h: torch.Tensor) -> torch.Tensor:
+def _skipped(skip: tuple[torch.Tensor, torch.Tensor | None, Act] | None, h: torch.Tensor) -> torch.Tensor:
     if skip is None:
         return h
     weight, bias, act = skip

@@ -73,7 +73,7 @@ class ResBlock(nn.Module):
         conv_input: bool,
     ) -> None:
         super().__init__()
-        wide = {"kernel_size": kernel_size, "dilation": dilation, "bias": bias, "bn": bn}
+        wide: dict[str, Any] = {"kernel_size": kernel_size, "dilation": dilation, "bias": bias, "bn": bn}
         self.conv_input = ConvAct1d(in_channels, out_channels, bn=bn, afunc=afunc) if conv_input else None
         self.conv_act1 = ConvAct1d(in_channels, out_channels, **wide, afunc=afunc)
         self.conv_act2 = ConvAct1d(out_channels, out_channels, **wide, afunc=afunc)

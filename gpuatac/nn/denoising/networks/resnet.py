@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -124,7 +124,8 @@ class DenoisingResNet(CoverageModel):
     @property
     def has_classes(self) -> bool:
         """Whether the classifier takes what the blocks before it give."""
-        return self.options["classifier_channels"] == self.options["out_channels_class"]
+        fits: bool = self.options["classifier_channels"] == self.options["out_channels_class"]
+        return fits
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(n, in_channels, L) to signal and log odds, (n, L) each, layer by layer as published."""
@@ -144,7 +145,8 @@ class DenoisingResNet(CoverageModel):
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
         with torch.autocast(kind, enabled=False):
-            return self.interleaved(dtype)(x, self.halo)
+            network: Interleaved = self.interleaved(dtype)
+            return network(x, self.halo)
 
     @torch.compiler.disable
     def interleaved(self, dtype: torch.dtype = torch.float32) -> Interleaved:
@@ -170,11 +172,11 @@ class DenoisingResNet(CoverageModel):
             raise InputError(msg)
         return super().loss(x, depth, batch, weights)
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_packed": None}
 
 
-def _blocks(in_channels: int, channels: int, n: int, kernel_size: int, dilation: int, **shared) -> nn.ModuleList:
+def _blocks(in_channels: int, channels: int, n: int, kernel_size: int, dilation: int, **shared: Any) -> nn.ModuleList:
     return nn.ModuleList(
         ResBlock(
             channels if i else in_channels,
