@@ -197,7 +197,7 @@ def length_filter(shortest: int | None, longest: int | None, blacklist: Any = No
 def _merged(regions: Any, genome: Genome, what: str) -> Any:
     if regions is None:
         return None
-    return merge_intervals(*coordinates(regions_frame(regions), genome, what=what))
+    return merge_intervals(*coordinates(regions_frame(regions, genome), genome, what=what))
 
 
 def _first_zoom(bin_size: int, genome_size: int, n_reads: int) -> int:

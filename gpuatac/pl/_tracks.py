@@ -183,6 +183,6 @@ def tracks(
         consensus=_track_data.consensus_bars(consensus, genome, window),
         bands=_track_data.bands_of(cytobands, genome, window.code),
         links=_track_data.links_in(links, genome, window),
-        highlight=None if highlight is None else _track_data.bars_in(regions_frame(highlight), genome, window),
+        highlight=None if highlight is None else _track_data.bars_in(regions_frame(highlight, genome), genome, window),
     )
     return draw(scene, save, figsize)

@@ -11,7 +11,7 @@ from gpuatac import check, slots
 from gpuatac.backend import backend_of
 from gpuatac.core.differential import groups
 from gpuatac.errors import InputError
-from gpuatac.io.genome.bed import parse_regions
+from gpuatac.io.genome.regions import parse_regions
 from gpuatac.pp._canonical import canonical_matrix
 
 if TYPE_CHECKING:
