@@ -239,6 +239,15 @@ def test_gpu_libraries_are_imported_in_the_backend_only():
     assert wrong == []
 
 
+def test_only_the_door_opens_to_the_sides_of_the_backend():
+    """Everyone else takes a backend from ``gpuatac.backend`` or as an argument, and the work of the host from ``backend.host``."""
+    sides = ("gpuatac.backend.cpu", "gpuatac.backend.gpu")
+    inside = [i for i in all_imports() if f"{i.imported}.".startswith(tuple(f"{side}." for side in sides))]
+    assert len(inside) > 20
+    wrong = [f"{i.importer} imports {i.imported}" for i in inside if not i.importer.startswith("gpuatac.backend.")]
+    assert wrong == []
+
+
 def test_no_import_is_tried_and_caught():
     wrong = []
     for path in MODULES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+logger = logging.getLogger(__name__)
 N_CELLS = "n_cells"
 
 
@@ -70,14 +72,15 @@ def aggregate(
     return ad.AnnData(X=groups.rates(sums, normalize, lengths), obs=obs, var=adata.var.copy())
 
 
-def marker_regions(adata: AnnData, groupby: str | Sequence[Any], *, pvalue: float = 0.01) -> dict[str, pd.Index]:
+def marker_regions(adata: AnnData, groupby: str | Sequence[Any], *, pvalue: float | None = None) -> dict[str, pd.Index]:
     """Find features whose accessibility stands out in one group.
 
     Reads   X, obs[groupby] and var, as ``aggregate`` does.
     Returns names of features by group, in the order of the groups; groups without any are absent.
 
-    A feature marks a group where log2(1 + RPKM) has a z-score among the groups with upper tail below ``pvalue``. With k groups
-    no z-score exceeds sqrt(k - 1), so that few groups need a larger ``pvalue``. Equal to SnapATAC2 2.9.0.
+    A feature marks a group where log2(1 + RPKM) has a z-score among the groups with upper tail below ``pvalue``. Equal to
+    SnapATAC2 2.9.0 at the same ``pvalue``. With k groups no z-score exceeds sqrt(k - 1): a bound that none can reach gives
+    nothing and a warning.
 
     Parameters
     ----------
@@ -86,7 +89,9 @@ def marker_regions(adata: AnnData, groupby: str | Sequence[Any], *, pvalue: floa
     groupby
         A column of obs, or one label for each cell.
     pvalue
-        Bound on the upper tail of the normal distribution.
+        Bound on the upper tail of the normal distribution, in [0, 1]; at 1 every feature that differs marks every group. None:
+        the rule of ``gpuatac run``, 0.01 of 7 groups or more, and the tail of 0.95 sqrt(k - 1) of k = 3 to 6 groups, whose
+        tails never are below 0.01. Of fewer than 3 groups nothing can stand out, and None gives nothing and a warning.
 
     Raises
     ------
@@ -98,9 +103,18 @@ def marker_regions(adata: AnnData, groupby: str | Sequence[Any], *, pvalue: floa
     >>> import gpuatac as ga
     >>> markers = ga.tl.marker_regions(peaks, "leiden")  # doctest: +SKIP
     """
-    check.between("pvalue", pvalue, 0, 1)
+    if pvalue is not None:
+        check.between("pvalue", pvalue, 0, 1)
     counts = aggregate(adata, groupby, normalize="RPKM")
-    marks = groups.standing_out(np.log2(1 + counts.X), pvalue)
+    k = counts.n_obs
+    if pvalue is None and k < groups.FEWEST_FOR_MARKERS:
+        logger.warning("no feature stands out among %d groups; pass pvalue=, or compare them by tl.diff_test", k)
+        return {}
+    bound = groups.marker_pvalue(pvalue, k)
+    if bound <= (lowest := groups.lowest_tail(k)):
+        found = "no feature can have p < %g among %d groups, where the lowest is %.3g; pass a larger pvalue=, or None"
+        logger.warning(found, bound, k, lowest)
+    marks = groups.standing_out(np.log2(1 + counts.X), bound)
     return {name: counts.var_names[row] for name, row in zip(counts.obs_names, marks, strict=True) if row.any()}
 
 

@@ -77,9 +77,7 @@ def _checked(name: str, start: str, end: str) -> Region | None:
 
 
 def parse_regions(names: Iterable[str], genome: Genome | None = None) -> pd.DataFrame | None:
-    """Frame ``chrom`` (str), ``start``, ``end`` (int64) of names as ``parse_region`` reads them; None when one is no region, or there is
-    none.
-    """
+    """Frame ``chrom`` (str), ``start``, ``end`` (int64) of names as ``parse_region`` reads them; None where one is no region."""
     found = [parse_region(name, genome) if isinstance(name, str) else None for name in names]
     regions = [region for region in found if region is not None]
     if not found or len(regions) < len(found):
