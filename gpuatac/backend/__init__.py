@@ -13,8 +13,7 @@ from gpuatac import check
 from gpuatac.errors import DeviceUnavailableError, InputError
 
 if TYPE_CHECKING:
-    from gpuatac.backend.protocol import Backend
-    from gpuatac.backend.protocol.host import Host
+    from gpuatac.backend.protocol import Backend, Host
 
 logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "gpu"]

@@ -74,8 +74,9 @@ def export_coverage(
 
     A bin counts the reads that touch it: fragments, or their insertions at ``start`` and ``end - 1``. Neighbouring bins of
     one value are one interval, zeros are left out, and the last bin ends with the chromosome. With N reads and bins of b bp
-    RPKM divides by N / 10^6 * b / 10^3, CPM by N / 10^6, BPM by the sum of all bins / 10^6. bigWig values are float32.
-    Equal to SnapATAC2 2.9.0 with ``denominator="bases"``.
+    RPKM divides by N / 10^6 * b / 10^3, CPM by N / 10^6, BPM by the sum of all whole bins / 10^6: a last bin shorter than b is
+    divided like the others and does not count in that sum. bigWig values are float32. Equal to SnapATAC2 2.9.0 with
+    ``denominator="bases"``.
 
     Parameters
     ----------

@@ -20,6 +20,7 @@ from gpuatac.genome import Genome
 from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.matrices.feature_names import coordinate_names
+from gpuatac.provenance import records
 
 PEAK_NAMES = "Peaks"  # as SnapATAC2 calls them
 _GROUP = "group"
@@ -34,6 +35,7 @@ class _Group(NamedTuple):
         return consensus.joined(self.replicates)
 
 
+@records("tl.merge_peaks", in_frame=True)
 def merge_peaks(
     peaks: Any,
     chrom_sizes: Any = None,
@@ -88,7 +90,7 @@ def merge_peaks(
     -------
     DataFrame: "Peaks" ("chr:start-end"), "chrom" (categorical), "start", "end" (int64), and for each group, in the order
     given, a bool column: True where one of its peaks, from start to end, overlaps the region. Rows go by position of the
-    chain of overlapping windows they come from, within a chain by significance.
+    chain of overlapping windows they come from, within a chain by significance. ``pp.history`` of it tells the parameters.
 
     Raises
     ------

@@ -14,6 +14,7 @@ from gpuatac.core.differential import groups
 from gpuatac.errors import InputError
 from gpuatac.io.genome.regions import parse_regions
 from gpuatac.pp._canonical import canonical_matrix
+from gpuatac.provenance import records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 N_CELLS = "n_cells"
 
 
+@records("tl.aggregate")
 def aggregate(
     adata: AnnData,
     groupby: str | Sequence[Any],
@@ -33,8 +35,8 @@ def aggregate(
     """Add up the counts of each group of cells.
 
     Reads   X: counts, host, device or on disk; obs[groupby]; var: "start" and "end", or names "chr:start-end" (RPKM).
-    Returns an AnnData of groups x features: X: float64 on the host; obs: "n_cells"; var as in ``adata``. Groups are in order of
-            first appearance; cells without a group are left out. Equal to SnapATAC2 2.9.0's aggregate_X.
+    Returns an AnnData of groups x features: X: float64 on the host; obs: "n_cells"; var as in ``adata``; its history and this call.
+            Groups are in order of first appearance; cells without a group are left out. Equal to SnapATAC2 2.9.0's aggregate_X.
 
     Parameters
     ----------
@@ -69,14 +71,16 @@ def aggregate(
     sums, _ = groups.group_sums(backend_of(x), x, codes, len(names))
     n_cells = np.bincount(codes[codes >= 0], minlength=len(names))
     obs = pd.DataFrame({N_CELLS: n_cells}, index=pd.Index(names, dtype=object))
-    return ad.AnnData(X=groups.rates(sums, normalize, lengths), obs=obs, var=adata.var.copy())
+    uns = {slots.HISTORY: adata.uns[slots.HISTORY]} if slots.HISTORY in adata.uns else {}
+    return ad.AnnData(X=groups.rates(sums, normalize, lengths), obs=obs, var=adata.var.copy(), uns=uns)
 
 
 def marker_regions(adata: AnnData, groupby: str | Sequence[Any], *, pvalue: float | None = None) -> dict[str, pd.Index]:
     """Find features whose accessibility stands out in one group.
 
     Reads   X, obs[groupby] and var, as ``aggregate`` does.
-    Returns names of features by group, in the order of the groups; groups without any are absent.
+    Returns names of features by group, in the order of the groups; groups without any are absent. Nothing is written, and the
+            history has no record of it.
 
     A feature marks a group where log2(1 + RPKM) has a z-score among the groups with upper tail below ``pvalue``. Equal to
     SnapATAC2 2.9.0 at the same ``pvalue``. With k groups no z-score exceeds sqrt(k - 1): a bound that none can reach gives

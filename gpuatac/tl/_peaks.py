@@ -85,13 +85,15 @@ def call_peaks(
     groupby
         A column of obs, or a label for each cell; None: all cells as one group, named "all".
     qvalue
-        Highest q-value (Benjamini-Hochberg over all bases), in (0, 1).
+        Bound on the q-value (Benjamini-Hochberg over all bases), in [1e-300, 1]: peaks have less. 1 keeps all that is below 1,
+        as in MACS3.
     pvalue
-        Highest p-value instead of ``qvalue``, in (0, 1).
+        Bound on the p-value instead of ``qvalue``, in [1e-300, 1].
     call_summits
         Split a region into subpeaks, one row each, that share start and end.
     call_broad_peaks, broad_cutoff
-        Broad regions: stretches at ``qvalue`` (or ``pvalue``) linked by weaker ones at ``broad_cutoff`` over gaps 4 times as wide.
+        Broad regions: stretches at ``qvalue`` (or ``pvalue``) linked by weaker ones at ``broad_cutoff`` (up to 1) over gaps 4
+        times as wide.
         The strong stretches are in two more columns, block_sizes and block_starts, as in the gappedPeak format.
     replicate, replicate_qvalue
         A column of obs, or a label for each cell: peaks of a group are kept if they overlap a peak of each of its replicates,

@@ -17,7 +17,7 @@ from gpuatac.threads import get_threads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gpuatac.backend.protocol.host import Windows
+    from gpuatac.backend.protocol import Windows
 
 
 class Peaks(NamedTuple):

@@ -115,7 +115,9 @@ def read_bed(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     text = read_bytes(path)
     plain = _plain_table(text)
-    return _read_lines(path, text) if plain is None else plain
+    frame = _read_lines(path, text) if plain is None else plain
+    frame.attrs["source"] = str(path.resolve())  # provenance tells its name
+    return frame
 
 
 def _plain_table(text: bytes) -> pd.DataFrame | None:
