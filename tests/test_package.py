@@ -139,6 +139,14 @@ def test_every_part_of_the_package_has_a_layer():
     assert {part_of(name_of(path)) for path in MODULES} <= set(RANK)
 
 
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_documents_name_the_layers_that_are_held(document):
+    built = [[part for part in layer if (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").is_file()] for layer in LAYERS]
+    named = [" ".join(part for part in layer if not part.startswith("_")) for layer in reversed(built)]
+    sentence = "Imports go downward only: " + ", ".join(f"`{layer}`" for layer in named if layer) + "."
+    assert sentence in " ".join((REPO / document).read_text().split())
+
+
 def test_imports_go_downward_only():
     inside = [i for i in all_imports() if i.imported.partition(".")[0] == "gpuatac"]
     assert len(inside) > 150
