@@ -90,7 +90,8 @@ def export_coverage(
     bin_size
         Bin width in bp.
     blacklist
-        Reads that overlap these regions are left out: a BED path, a frame, or a list like "chr1:100-200".
+        Reads that overlap these regions are left out: a BED path, a frame, or a list like "chr1:100-200"
+        (0-based half-open).
     normalization
         "RPKM", "CPM", "BPM", or None for counts.
     denominator

@@ -88,7 +88,7 @@ def tracks(
         Frame with ``start`` and ``end`` (bp) of each link and, as far as known, ``chrom`` and ``score`` (line width).
         Links with both ends in the window are drawn.
     highlight
-        Regions to shade: a name such as "chr1:100-200" or several, a frame, or a BED file.
+        Regions to shade: a name such as "chr1:100-200" (0-based half-open) or several, a frame, or a BED file.
     selections
         Groups to draw; default all. They keep their order.
     normalize

@@ -127,8 +127,8 @@ def denoise(
     selections
         Groups to denoise; None for all.
     regions
-        What to denoise: chromosomes and regions such as ["chr1", "chr2:1000-9000"], a BED file or a frame; None for every
-        chromosome with a fragment, from end to end.
+        What to denoise: chromosomes and regions such as ["chr1", "chr2:1000-9000"] (0-based half-open), a BED file or a
+        frame; None for every chromosome with a fragment, from end to end.
     blacklist
         Fragments that overlap these regions are left out: a BED file, a frame or names.
     cutoff, max_gap, min_length
@@ -229,7 +229,7 @@ def denoised_tracks(
     adata, groupby, model, selections, blacklist, signal_depth, extra, dilation, precision
         As in ``denoise``.
     region
-        "chr1:1000-9000" (0-based half-open), or the name of a chromosome.
+        "chr1:1,000-9,000" (0-based half-open), "chr1:1000-" up to the end, or the name of a chromosome.
 
     Raises
     ------
