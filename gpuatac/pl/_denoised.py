@@ -131,7 +131,7 @@ def denoised(
         consensus=None,
         bands=[],
         links=None,
-        highlight=None if highlight is None else _track_data.bars_in(regions_frame(highlight, found), found, window),
+        highlight=_track_data.shaded(highlight, found, window),
     )
     return draw(scene, save, figsize)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from gpuatac.io.fragments.pseudobulk import grouped_samples
 from gpuatac.io.fragments.window import window_fragments
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.genome.gene_models import Locus, annotation_of, locate_gene
-from gpuatac.io.genome.regions import checked_window, window_on
+from gpuatac.io.genome.regions import checked_window, parse_region, window_on
 from gpuatac.io.genome.transcripts import tss_table
 from gpuatac.pl import _style
 
@@ -204,6 +205,15 @@ def consensus_bars(consensus: Any, genome: Genome, window: Window) -> Bars | Non
     return bars_in(_frame_of(consensus, genome), genome, window)
 
 
+def shaded(regions: Any, genome: Genome, window: Window) -> Bars | None:
+    """What is to be shaded in the window: one region in words, or what ``regions_frame`` takes; None for nothing."""
+    if regions is None:
+        return None
+    if isinstance(regions, str) and not Path(regions).exists() and parse_region(regions, genome) is not None:
+        regions = [regions]
+    return bars_in(regions_frame(regions, genome), genome, window)
+
+
 def _frame_of(regions: Any, genome: Genome) -> pd.DataFrame:
     """``regions_frame``, which refuses a frame without rows; here a group may have no peak."""
     if isinstance(regions, pd.DataFrame) and regions.empty:
@@ -247,8 +257,6 @@ def bands_of(cytobands: Any, genome: Genome, code: int) -> list[Band]:
 
 
 def _existing(path: Any) -> Any:
-    from pathlib import Path
-
     from gpuatac import check
 
     check.existing_file(Path(path), "cytoBand file")
