@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CD3D = 'chr21\tsim\t{what}\t342745\t347745\t.\t-\t.\tgene_id "CD3D"; transcript_id "CD3D-1"; gene_name "CD3D";\n'
-KNOWN = (500_000, 900_000)  # the bases of the bulk tracks that are known
+KNOWN = (500_000, 700_000)  # the bases of the bulk tracks that are known
 TRACK_CHROMS = ("chr20", "chr21")
 
 
@@ -31,8 +31,8 @@ def make(folder: Path) -> None:
 def cells(folder: Path) -> None:
     part = ga.Genome("part of hg38", {"chr20": 1_000_000, "chr21": 1_000_000, "chrM": 16_569})  # the denoiser's time goes by bases
     made = ga.simulate_fragments(
-        folder / "sim" / "s", n_cells=180, n_types=3, fragments_per_cell=2500, empty_per_cell=0.5, genome=part,
-        n_genes=60, n_distal_peaks=200,
+        folder / "sim" / "s", n_cells=270, n_types=3, fragments_per_cell=2500, empty_per_cell=0.5, genome=part,
+        n_genes=60, n_distal_peaks=200, tss_share=0.5,
     )  # fmt: skip
     made.fragments.rename(folder / "fragments.tsv.gz")
     text = made.genes.read_text() + "".join(CD3D.format(what=what) for what in ("gene", "transcript"))
