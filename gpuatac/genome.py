@@ -49,7 +49,8 @@ class Genome:
     blacklist
         None, or a frame with columns ``chrom``, ``start``, ``end`` (0-based half-open).
     contigs
-        "main", "all", or "given" (sizes from a file, taken as they are).
+        "main": its primary chromosomes alone, of whatever source; "all": every contig of a built-in assembly; "given": every
+        contig of a file or a mapping, as it was asked for or as none of them has the name of a primary chromosome.
 
     Examples
     --------
@@ -88,7 +89,7 @@ class Genome:
         return genome.select_contigs(contigs)
 
     def select_contigs(self, contigs: str) -> Genome:
-        """The same genome with only its primary chromosomes ("main"), or as it is ("all")."""
+        """The same genome with only its primary chromosomes ("main"; as it is where no name is one), or as it is ("all")."""
         if contigs not in ("main", "all"):
             msg = f"contigs must be 'main' or 'all', got {contigs!r}."
             raise InputError(msg)

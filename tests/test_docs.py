@@ -1,13 +1,10 @@
-"""Documentation is executed: docstring examples, the README's blocks and its table of defaults."""
+"""Documentation is executed: docstring examples and the README's table of defaults (its blocks: ``docs/test_readme.py``)."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -56,20 +53,6 @@ def readme() -> str:
 def test_readme_table_of_defaults_is_the_one_of_the_code():
     text = readme()
     assert defaults_table() in text, "paste gpuatac.options.defaults_table() into README.md"
-
-
-def test_readme_blocks_marked_runnable_run(tmp_path):
-    """A Python block runs when the line before it is ``<!-- runnable -->``; all of them in one process, in order."""
-    blocks = re.findall(r"<!-- runnable -->\s*```python\n(.*?)```", readme(), re.S)
-    if not blocks:
-        pytest.skip("README.md marks no block as runnable")
-    script = tmp_path / "readme.py"
-    script.write_text("\n".join(blocks))
-    done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True,
-        text=True, check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_table_of_defaults_has_a_row_for_every_option():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gpuatac import Genome
 from gpuatac.errors import InputError
 from gpuatac.genome import BUILTIN, MITO_NAMES, other_spelling
+from gpuatac.io.genome.sizes import read_genome
 
 
 @pytest.mark.parametrize(
@@ -139,3 +140,21 @@ def test_transcripts_and_blacklist_come_with_a_copy():
     assert genome.blacklist is None
     assert genome.transcripts is None
     assert genome.with_blacklist(table) == genome  # what it carries is not what it is
+
+
+def test_contigs_say_which_were_kept_and_where_they_came_from(tmp_path):
+    path = tmp_path / "toy.chrom.sizes"
+    path.write_text("chr1\t100\nscaffold_7\t50\n")
+    odd = tmp_path / "odd.chrom.sizes"
+    odd.write_text("scaffold_7\t50\n")
+    told = {
+        "a file": read_genome(path), "all of a file": read_genome(path, contigs="all"), "a file of scaffolds": read_genome(odd),
+        "a mapping": Genome("toy", {"chr1": 100}), "built in": Genome.builtin("mm10"),
+        "all built in": Genome.builtin("mm10", contigs="all"),
+        "main of a mapping": Genome("toy", {"chr1": 100, "scaffold_7": 50}).select_contigs("main"),
+    }  # fmt: skip
+    assert {what: genome.contigs for what, genome in told.items()} == {
+        "a file": "main", "all of a file": "given", "a file of scaffolds": "given", "a mapping": "given", "built in": "main",
+        "all built in": "all", "main of a mapping": "main",
+    }  # fmt: skip
+    assert [len(told[what].names) for what in ("a file", "all of a file", "a file of scaffolds")] == [1, 2, 1]

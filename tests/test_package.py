@@ -141,6 +141,14 @@ def test_every_part_of_the_package_has_a_layer():
     assert {part_of(name_of(path)) for path in MODULES} <= set(RANK)
 
 
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_documents_name_the_layers_that_are_held(document):
+    built = [[part for part in layer if (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").is_file()] for layer in LAYERS]
+    named = [" ".join(part for part in layer if not part.startswith("_")) for layer in reversed(built)]
+    sentence = "Imports go downward only: " + ", ".join(f"`{layer}`" for layer in named if layer) + "."
+    assert sentence in " ".join((REPO / document).read_text().split())
+
+
 def test_imports_go_downward_only():
     inside = [i for i in all_imports() if i.imported.partition(".")[0] == "gpuatac"]
     assert len(inside) > 150
@@ -283,6 +291,15 @@ def test_gpu_libraries_are_imported_in_the_backend_only():
         for i in all_imports()
         if i.imported.partition(".")[0] in GPU_LIBRARIES and not i.importer.startswith("gpuatac.backend.")
     ]
+    assert wrong == []
+
+
+def test_only_the_door_opens_to_the_sides_of_the_backend():
+    """Everyone else takes a backend from ``gpuatac.backend`` or as an argument, and the work of the host from ``backend.host``."""
+    sides = ("gpuatac.backend.cpu", "gpuatac.backend.gpu")
+    inside = [i for i in all_imports() if f"{i.imported}.".startswith(tuple(f"{side}." for side in sides))]
+    assert len(inside) > 20
+    wrong = [f"{i.importer} imports {i.imported}" for i in inside if not i.importer.startswith("gpuatac.backend.")]
     assert wrong == []
 
 

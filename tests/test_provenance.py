@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -128,3 +129,74 @@ def test_a_maker_is_recorded_on_what_it_returns():
     assert history(make(2))[0] | {"seconds": 0} == {
         "verb": "io.make", "parameters": {"n": 2, "name": "x"}, "version": ga.__version__, "device": "cpu", "seconds": 0,
     }
+
+
+#: They write no AnnData and return what has no place for a record, or measure by verbs that are recorded.
+UNRECORDED = {
+    "pp.filter_reports", "pp.history", "pp.make_fragment_file", "pp.read_summaries", "tl.denoised_tracks", "tl.marker_regions",
+    "tl.neighbor_aggregates", "tl.peaks_by_group", "tl.random_aggregates", "metrics.qc",
+}  # fmt: skip
+
+
+def test_every_public_verb_is_recorded_but_for_those_that_say_so():
+    verbs = {
+        f"{part}.{name}": getattr(getattr(ga, part), name)
+        for part in ("pp", "tl", "metrics", "ex")
+        for name in getattr(ga, part).__all__
+        if inspect.isfunction(getattr(getattr(ga, part), name))
+    }
+    assert len(verbs) > 30
+    assert {name for name, verb in verbs.items() if not hasattr(verb, "__wrapped__")} == UNRECORDED
+    assert hasattr(ga.io.set_fragments_path, "__wrapped__")
+
+
+def test_frames_that_verbs_return_carry_their_record_and_the_peak_matrix_takes_it_over(adata):
+    called = pd.DataFrame({"chrom": ["chr1"], "start": [100], "end": [300], "peak": [50], "p_value": [9.0]})
+    peaks = ga.tl.merge_peaks({"B": called}, GENOME, half_width=20)
+    (record,) = history(peaks)
+    assert (record["verb"], record["version"], record["device"]) == ("tl.merge_peaks", ga.__version__, "cpu")
+    assert record["parameters"]["half_width"] == 20
+    assert record["parameters"]["peaks"] == {"B": "DataFrame (1, 5)"}
+    assert json.dumps(peaks.attrs)  # Parquet and others write attrs as JSON
+    assert history(peaks[peaks["B"]]) == history(peaks)
+    matrix = ga.pp.make_peak_matrix(adata, peaks)
+    assert [r["verb"] for r in history(matrix)] == ["pp.import_fragments", "tl.merge_peaks", "pp.make_peak_matrix"]
+    assert [r["verb"] for r in history(adata)] == ["pp.import_fragments"]
+
+
+def test_tests_and_aggregates_carry_their_record_and_leave_the_cells_alone():
+    adata = anndata.AnnData(np.random.default_rng(0).poisson(1.0, (40, 5)).astype("float32"))
+    adata.obs["kind"] = ["a", "b"] * 20
+    found = ga.tl.diff_test(adata, groupby="kind", method="wilcoxon", min_log_fc=-9)
+    (record,) = history(found)
+    assert (record["verb"], record["parameters"]["method"]) == ("tl.diff_test", "wilcoxon")
+    assert history(adata) == []
+    append(adata, "tl.before", {}, 0.0)
+    sums = ga.tl.aggregate(adata, "kind", normalize="RPM")
+    assert [r["verb"] for r in history(sums)] == ["tl.before", "tl.aggregate"]
+    assert history(sums)[1]["parameters"] == {"groupby": "kind", "normalize": "RPM"}
+
+
+def test_exported_peaks_and_moved_fragments_are_recorded(adata, tmp_path):
+    adata.uns["peaks"] = pd.DataFrame(
+        {"group": pd.Categorical(["B"]), "chrom": ["chr1"], "start": [100], "end": [300], "score": [1], "strand": ["."],
+         "signal_value": [1.0], "p_value": [9.0], "q_value": [8.0], "peak": [50]}
+    )  # fmt: skip
+    ga.ex.export_peaks(adata, out_dir=tmp_path / "peaks")
+    ga.io.set_fragments_path(adata, tmp_path / "s.tsv")
+    told = history(adata)
+    assert [r["verb"] for r in told] == ["pp.import_fragments", "ex.export_peaks", "io.set_fragments_path"]
+    assert told[2]["parameters"] == {"path": "s.tsv", "sample": None}
+
+
+def test_files_of_annotation_and_blacklist_are_told(adata, tmp_path):
+    (tmp_path / "genes.bed").write_text("chr1\t100\t500\tG\t0\t+\n")
+    (tmp_path / "black.bed").write_text("chr1\t1\t50\n")
+    genome = ga.io.read_genome(GENOME, genes=tmp_path / "genes.bed", blacklist=tmp_path / "black.bed")
+    ga.metrics.tsse(adata, genome)
+    ga.metrics.blacklist_fraction(adata, genome.blacklist)
+    ga.metrics.qc(adata, genes=genome.transcripts)
+    told = {r["verb"]: r["parameters"] for r in history(adata)[1:3]}
+    assert told["metrics.tsse"]["genes"] == "Genome g, transcripts of genes.bed, blacklist of black.bed"
+    assert told["metrics.blacklist_fraction"]["blacklist"] == "DataFrame (1, 3) of black.bed"
+    assert any(r["parameters"].get("genes") == "DataFrame (1, 7) of genes.bed" for r in history(adata)[3:])

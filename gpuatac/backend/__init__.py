@@ -13,7 +13,7 @@ from gpuatac import check
 from gpuatac.errors import DeviceUnavailableError, InputError
 
 if TYPE_CHECKING:
-    from gpuatac.backend.protocol import Backend
+    from gpuatac.backend.protocol import Backend, Host
 
 logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "gpu"]
@@ -45,6 +45,14 @@ def get(name: Literal["cpu", "gpu"]) -> Backend:
     from gpuatac.backend import gpu
 
     return cast("Backend", gpu.make_backend())
+
+
+@cache
+def host() -> Host:
+    """What works on the host, whatever the device: BAM records, tracks as bytes and text, windows of peaks."""
+    from gpuatac.backend.cpu.host import HostKernels
+
+    return cast("Host", HostKernels())
 
 
 def resolve(device: Device = "auto") -> Backend:

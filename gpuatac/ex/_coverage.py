@@ -74,8 +74,9 @@ def export_coverage(
 
     A bin counts the reads that touch it: fragments, or their insertions at ``start`` and ``end - 1``. Neighbouring bins of
     one value are one interval, zeros are left out, and the last bin ends with the chromosome. With N reads and bins of b bp
-    RPKM divides by N / 10^6 * b / 10^3, CPM by N / 10^6, BPM by the sum of all bins / 10^6. bigWig values are float32.
-    Equal to SnapATAC2 2.9.0 with ``denominator="bases"``.
+    RPKM divides by N / 10^6 * b / 10^3, CPM by N / 10^6, BPM by the sum of all whole bins / 10^6: a last bin shorter than b is
+    divided like the others and does not count in that sum. bigWig values are float32. Equal to SnapATAC2 2.9.0 with
+    ``denominator="bases"``.
 
     Parameters
     ----------
@@ -89,7 +90,8 @@ def export_coverage(
     bin_size
         Bin width in bp.
     blacklist
-        Reads that overlap these regions are left out: a BED path, a frame, or a list like "chr1:100-200".
+        Reads that overlap these regions are left out: a BED path, a frame, or a list like "chr1:100-200"
+        (0-based half-open).
     normalization
         How counts are scaled: "RPKM", "CPM", "BPM", or not at all (None).
     denominator
@@ -205,7 +207,7 @@ def length_filter(shortest: int | None, longest: int | None, blacklist: Any = No
 def _merged(regions: Any, genome: Genome, what: str) -> Any:
     if regions is None:
         return None
-    return merge_intervals(*coordinates(regions_frame(regions), genome, what=what))
+    return merge_intervals(*coordinates(regions_frame(regions, genome), genome, what=what))
 
 
 def _first_zoom(bin_size: int, genome_size: int, n_reads: int) -> int:

@@ -11,6 +11,7 @@ import pandas as pd
 from gpuatac import check, slots
 from gpuatac.errors import InputError
 from gpuatac.ex import _outputs as outputs
+from gpuatac.provenance import records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ ROWS = 100_000  # written at a time
 LETTERS = 26
 
 
+@records("ex.export_peaks")
 def export_peaks(
     peaks: AnnData | pd.DataFrame | Mapping[str, pd.DataFrame],
     *,

@@ -268,7 +268,7 @@ def _tsse(adata: AnnData, genes: Any, exclude_chroms: Collection[str]) -> _Part:
 
 
 def _blacklist(adata: AnnData, blacklist: Any) -> _Part:
-    at = coordinates(regions_frame(blacklist), genome_of(adata), what="regions of blacklist")
+    at = coordinates(regions_frame(blacklist, genome_of(adata)), genome_of(adata), what="regions of blacklist")
 
     def write(adata: AnnData, found: Quality, inside: np.ndarray) -> None:
         adata.obs[slots.BLACKLIST_FRACTION] = _fraction(inside[0], found.fragments)
@@ -279,7 +279,7 @@ def _blacklist(adata: AnnData, blacklist: Any) -> _Part:
 def _frip(adata: AnnData, regions: Mapping[str, Any] | Any, *, normalized: bool, as_insertion: bool) -> _Part:
     named = dict(regions) if _is_mapping(regions) else {slots.FRIP: regions}
     genome = genome_of(adata)
-    at = {name: coordinates(regions_frame(given), genome, what=f"regions of {name}") for name, given in named.items()}
+    at = {name: coordinates(regions_frame(given, genome), genome, what=f"regions of {name}") for name, given in named.items()}
 
     def write(adata: AnnData, found: Quality, inside: np.ndarray) -> None:
         for name, hits in zip(at, inside, strict=True):

@@ -134,11 +134,11 @@ def denoised(
         shared_scale=shared_scale,
         genes=None if transcripts is None else genes_in(transcripts, found, *window, merge=True),
         gene=None,
-        peaks={name: _track_data.bars_in(regions_frame(rows), found, window) for name, rows in given.items()},
+        peaks={name: _track_data.bars_in(regions_frame(rows, found), found, window) for name, rows in given.items()},
         consensus=None,
         bands=[],
         links=None,
-        highlight=None if highlight is None else _track_data.bars_in(regions_frame(highlight), found, window),
+        highlight=_track_data.shaded(highlight, found, window),
     )
     return draw(scene, save, figsize)
 

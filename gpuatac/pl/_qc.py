@@ -146,10 +146,11 @@ def knee(
     """Fragments of each barcode by rank, on logarithmic axes, with the threshold where cells were called.
 
     Reads   obs["n_fragment"]; obs["sample"] (one curve each) and uns["cell_calls"] (by sample: JSON with
-            "threshold" in fragments and "method") if present; uns["sample_colors"]. Only barcodes still in
-            ``adata`` are drawn.
+            "threshold" in fragments and "method", and the curve) if present. Of a sample whose cells ``pp.call_cells``
+            called, the curve is that of all barcodes before the call, as 500 points that it kept at most; otherwise that
+            of the barcodes in ``adata``.
     Returns a Figure, that of ``ax`` where it is given; also written to ``save``. ``palette``: colours of the samples, as
-            for ``embedding``.
+            for ``embedding``; uns["sample_colors"] without it.
 
     Raises
     ------
@@ -340,27 +341,28 @@ def _draw_knee(ax: Axes, adata: AnnData, palette: Palette | None = None) -> None
     ax.set_xscale("log")
     ax.set_yscale("log")
     for name, color in zip(names, colors, strict=True):
-        ranked = np.sort(depth[(sample == name) & (depth > 0)])[::-1]
-        rank = np.arange(1, len(ranked) + 1)
-        threshold = calls.get(name, {}).get("threshold")
+        call = calls.get(name, {})
+        rank, ranked, n_barcodes = _rank_curve(depth[sample == name], call)
+        threshold = call.get("threshold")
         if threshold is None:
-            ax.plot(rank, ranked, color=color, label=f"{name}: {len(ranked):,} barcodes")
+            ax.plot(rank, ranked, color=color, label=f"{name}: {n_barcodes:,} barcodes")
             continue
-        n = int((ranked >= threshold).sum())
+        above = int((ranked >= threshold).sum())
+        n = int(call.get("n_cells", above))
         ax.plot(
-            rank[max(n - 1, 0) :],
-            ranked[max(n - 1, 0) :],
+            rank[max(above - 1, 0) :],
+            ranked[max(above - 1, 0) :],
             color=_style.GREY if len(names) == 1 else color,
             alpha=0.5,
         )
-        ax.plot(rank[:n], ranked[:n], color=color, linewidth=1.6, label=f"{name}: {n:,} of {len(ranked):,}")
+        ax.plot(rank[:above], ranked[:above], color=color, linewidth=1.6, label=f"{name}: {n:,} of {n_barcodes:,}")
         ax.axhline(threshold, color=_style.RED if len(names) == 1 else color, linewidth=0.8, dashes=(4, 2))
         if len(names) == 1:
             method = calls[name].get("method")
             how = f" ({method})" if method else ""
             _style.note(
                 ax,
-                f"{n:,} of {len(ranked):,} barcodes\nhave ≥ {threshold:,.0f} fragments{how}",
+                f"{n:,} of {n_barcodes:,} barcodes\nhave ≥ {threshold:,.0f} fragments{how}",
                 x=0.03,
                 y=0.03,
             )
@@ -370,6 +372,15 @@ def _draw_knee(ax: Axes, adata: AnnData, palette: Palette | None = None) -> None
     _style.thousands(ax.yaxis)
     ax.set_xlabel("Barcode rank")
     ax.set_ylabel("Fragments per barcode")
+
+
+def _rank_curve(depth: Any, call: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, int]:
+    """(rank, fragments there, number of barcodes): as ``pp.call_cells`` kept them, else of these barcodes with a fragment."""
+    if "rank" in call:
+        rank, ranked = np.asarray(call["rank"], np.int64), np.asarray(call["n_fragment"], np.int64)
+        return rank[ranked > 0], ranked[ranked > 0], int(call["n_barcodes"])
+    ranked = np.sort(depth[depth > 0])[::-1]
+    return np.arange(1, len(ranked) + 1), ranked, len(ranked)
 
 
 def _record(call: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from gpuatac import check, slots
 from gpuatac.backend import backend_of, is_device_array
 from gpuatac.core.differential import groups
 from gpuatac.errors import InputError
-from gpuatac.io.genome.bed import parse_regions
+from gpuatac.io.genome.regions import parse_regions
 from gpuatac.io.matrices.csr_file import by_rows, is_on_disk
 from gpuatac.pl import _style
 from gpuatac.pl._palette import category_colors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from gpuatac.io.fragments.pseudobulk import grouped_samples
 from gpuatac.io.fragments.window import window_fragments
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.genome.gene_models import Locus, annotation_of, locate_gene
+from gpuatac.io.genome.regions import checked_window, parse_region, window_on
 from gpuatac.io.genome.transcripts import tss_table
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ UNITS = {
     None: "",
 }
 FACTORS = {"cells": 1e3, "reads": 1e6, "tss": 1e4}
-_REGION = re.compile(r"^\s*([^:\s]+):([\d,]+)-([\d,]+)\s*$")
 
 
 class Coverage(NamedTuple):
@@ -86,26 +86,13 @@ def window_of(
 
 def _region(genome: Genome, region: Any) -> Window:
     if isinstance(region, str):
-        match = _REGION.match(region)
-        if match is None:
-            msg = f"region must look like chr11:118,300,000-118,400,000 or be (chrom, start, end), got {region!r}."
-            raise InputError(msg)
-        chrom, start, end = match[1], int(match[2].replace(",", "")), int(match[3].replace(",", ""))
-    else:
-        try:
-            chrom, start, end = str(region[0]), int(region[1]), int(region[2])
-        except (TypeError, ValueError, IndexError, KeyError):
-            msg = f"region must look like chr11:118,300,000-118,400,000 or be (chrom, start, end), got {region!r}."
-            raise InputError(msg) from None
-    if chrom not in genome.code:
-        msg = f"region lies on {chrom!r}, which genome {genome.name} lacks ({', '.join(genome.names[:4])}, ...); correct it."
-        raise InputError(msg)
-    code = genome.code[chrom]
-    size = int(genome.sizes[code])
-    if not 0 <= start < end <= size:
-        msg = f"region must have 0 <= start < end <= {size:,} (the size of {chrom}), got {start:,}-{end:,}; correct it."
-        raise InputError(msg)
-    return Window(code, start, end)
+        return Window(*window_on(genome, region))
+    try:
+        chrom, start, end = str(region[0]), int(region[1]), int(region[2])
+    except (TypeError, ValueError, IndexError, KeyError):
+        msg = f"region must look like chr11:118,300,000-118,400,000 or be (chrom, start, end), got {region!r}."
+        raise InputError(msg) from None
+    return Window(*checked_window(genome, chrom, start, end))
 
 
 def coverage_of(
@@ -192,7 +179,7 @@ def peaks_by_group(adata: AnnData, peaks: Any, names: list[str], genome: Genome,
             raise InputError(msg)
         tables = {str(g): rows for g, rows in peaks.groupby("group", observed=True)}
     else:
-        tables = {str(g): _frame_of(rows) for g, rows in dict(peaks).items()}
+        tables = {str(g): _frame_of(rows, genome) for g, rows in dict(peaks).items()}
     bars = {name: bars_in(tables[name], genome, window) for name in names if name in tables}
     if not bars and tables:
         msg = (
@@ -213,14 +200,23 @@ def consensus_bars(consensus: Any, genome: Genome, window: Window) -> Bars | Non
             consensus = list(consensus[next(c for c in consensus.columns if str(c).lower() == "peaks")])
         elif not lower & {"start", "chromstart"}:
             consensus = list(consensus.index)
-    return bars_in(_frame_of(consensus), genome, window)
+    return bars_in(_frame_of(consensus, genome), genome, window)
 
 
-def _frame_of(regions: Any) -> pd.DataFrame:
+def shaded(regions: Any, genome: Genome, window: Window) -> Bars | None:
+    """What is to be shaded in the window: one region in words, or what ``regions_frame`` takes; None for nothing."""
+    if regions is None:
+        return None
+    if isinstance(regions, str) and not Path(regions).exists() and parse_region(regions, genome) is not None:
+        regions = [regions]
+    return bars_in(regions_frame(regions, genome), genome, window)
+
+
+def _frame_of(regions: Any, genome: Genome) -> pd.DataFrame:
     """``regions_frame``, which refuses a frame without rows; here a group may have no peak."""
     if isinstance(regions, pd.DataFrame) and regions.empty:
         return pd.DataFrame({"chrom": [], "start": [], "end": []})
-    return regions_frame(regions)
+    return regions_frame(regions, genome)
 
 
 class Band(NamedTuple):
@@ -259,8 +255,6 @@ def bands_of(cytobands: Any, genome: Genome, code: int) -> list[Band]:
 
 
 def _existing(path: Any) -> Any:
-    from pathlib import Path
-
     from gpuatac import check
 
     check.existing_file(Path(path), "cytoBand file")

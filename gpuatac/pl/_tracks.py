@@ -8,7 +8,6 @@ from gpuatac import check, slots
 from gpuatac.core.tracks.pseudobulk import FragmentFilter
 from gpuatac.errors import InputError
 from gpuatac.io.fragments.attach import genome_of
-from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.genome.gene_models import genes_in
 from gpuatac.pl import _track_data
 from gpuatac.pl._palette import category_colors
@@ -90,7 +89,7 @@ def tracks(
         Frame with ``start`` and ``end`` (bp) of each link and, as far as known, ``chrom`` and ``score`` (line width).
         Links with both ends in the window are drawn.
     highlight
-        Regions to shade: a name such as "chr1:100-200" or several, a frame, or a BED file.
+        Regions to shade: a name such as "chr1:100-200" (0-based half-open) or several, a frame, or a BED file.
     selections
         Groups to draw; default all. They keep their order.
     normalize
@@ -168,8 +167,6 @@ def tracks(
         smooth_base=smooth_base,
     )
     shown = None if transcripts is None else genes_in(transcripts, genome, *window, merge=merge_transcripts)
-    if isinstance(highlight, str) and ":" in highlight:
-        highlight = [highlight.replace(",", "")]
     scene = Scene(
         chrom=genome.names[window.code],
         chrom_size=int(genome.sizes[window.code]),
@@ -186,6 +183,6 @@ def tracks(
         consensus=_track_data.consensus_bars(consensus, genome, window),
         bands=_track_data.bands_of(cytobands, genome, window.code),
         links=_track_data.links_in(links, genome, window),
-        highlight=None if highlight is None else _track_data.bars_in(regions_frame(highlight), genome, window),
+        highlight=_track_data.shaded(highlight, genome, window),
     )
     return draw(scene, save, figsize)

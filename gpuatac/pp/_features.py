@@ -14,12 +14,15 @@ from gpuatac.core.embedding.features import dispersion_score, select_by_rank
 from gpuatac.core.embedding.spectral import column_sums
 from gpuatac.errors import InputError, MissingSlotError
 from gpuatac.genome import other_spelling
+from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.matrices.canonical import canonical_matrix
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from gpuatac.genome import Genome
 
 
 @records("pp.select_features")
@@ -81,13 +84,13 @@ def select_features(
     total = bk.to_host(column_sums(bk, x))
     eligible = np.ones(adata.n_vars, bool)
     if blacklist is not None:
-        eligible &= ~overlaps(adata.var, regions_frame(blacklist))
+        eligible &= ~overlaps(adata.var, regions_frame(blacklist, _genome(adata)))
     score = total if method == "count" else _positive(dispersion_score(bk, x))
     mask = select_by_rank(
         score, n_features, lower=filter_lower_quantile, upper=filter_upper_quantile, eligible=eligible
     )
     if whitelist is not None:
-        mask |= overlaps(adata.var, regions_frame(whitelist)) & (total > 0)
+        mask |= overlaps(adata.var, regions_frame(whitelist, _genome(adata))) & (total > 0)
     if not mask.any():
         msg = (
             f"no feature is left of {adata.n_vars:,} ({int((total > 0).sum()):,} with counts, {int(eligible.sum()):,} eligible); "
@@ -96,6 +99,11 @@ def select_features(
         raise InputError(msg)
     adata.var[slots.COUNT] = total
     adata.var[slots.SELECTED] = mask
+
+
+def _genome(adata: AnnData) -> Genome | None:
+    """What names of regions are held against; a ready-made matrix does not tell."""
+    return genome_of(adata) if slots.GENOME in adata.uns else None
 
 
 def _positive(score: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from gpuatac.io.genome.annotation import transcripts_of
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.matrices.feature_names import coordinate_names
 from gpuatac.io.matrices.from_fragments import count_matrix
-from gpuatac.provenance import records
+from gpuatac.provenance import history, records, with_records
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -194,7 +194,7 @@ def make_peak_matrix(
         regions = adata.uns[regions]
     if hasattr(regions, "to_pandas"):
         regions = regions.to_pandas()
-    frame = regions_frame(_named_regions(regions))
+    frame = regions_frame(_named_regions(regions), genome_of(adata))
     at = coordinates(frame, genome_of(adata), what="peaks")
 
     def question(bk: Any, sample: counts.Sample, n: int) -> Csr:
@@ -206,7 +206,10 @@ def make_peak_matrix(
     if isinstance(regions, pd.DataFrame):
         flags = {str(name): column.to_numpy() for name, column in regions.items() if column.dtype == bool}
         var = pd.concat([var, pd.DataFrame(flags, index=var.index)], axis=1) if flags else var
-    return ad.AnnData(X=x, obs=adata.obs.copy(), var=var, uns=_shared_uns(adata))
+    uns = _shared_uns(adata)
+    if isinstance(regions, pd.DataFrame) and (told := history(regions)):
+        uns[slots.HISTORY] = with_records(uns, told)
+    return ad.AnnData(X=x, obs=adata.obs.copy(), var=var, uns=uns)
 
 
 def _lengths(low: int | None, high: int | None) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gpuatac import check, slots
-from gpuatac.backend.cpu.peaks import consensus as sweeps
+from gpuatac.backend import host
 from gpuatac.core.counting.counts import merge_intervals
 from gpuatac.core.counting.regions import coordinates
 from gpuatac.core.peaks import consensus
@@ -20,6 +20,7 @@ from gpuatac.genome import Genome
 from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.matrices.feature_names import coordinate_names
+from gpuatac.provenance import records
 
 PEAK_NAMES = "Peaks"  # as SnapATAC2 calls them
 _GROUP = "group"
@@ -34,6 +35,7 @@ class _Group(NamedTuple):
         return consensus.joined(self.replicates)
 
 
+@records("tl.merge_peaks", in_frame=True)
 def merge_peaks(
     peaks: Any,
     chrom_sizes: Any = None,
@@ -88,7 +90,7 @@ def merge_peaks(
     -------
     DataFrame: "Peaks" ("chr:start-end"), "chrom" (categorical), "start", "end" (int64), and for each group, in the order
     given, a bool column: True where one of its peaks, from start to end, overlaps the region. Rows go by position of the
-    chain of overlapping windows they come from, within a chain by significance.
+    chain of overlapping windows they come from, within a chain by significance. ``pp.history`` of it tells the parameters.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def merge_peaks(
     groups = _groups(peaks, genome, by)
     if flavor == "snapatac2":
         pool = consensus.joined([peaks for group in groups for peaks in group.replicates])
-        regions = consensus.best_windows(sweeps, pool, half_width)
+        regions = consensus.best_windows(host().windows, pool, half_width)
     else:
         check.integer("reproducibility", reproducibility, 1)
         avoid = _avoided(blacklist, genome)
@@ -120,7 +122,7 @@ def merge_peaks(
             n = None if n_cells is None else _cells_of(n_cells, group.name)
             most = max_peaks if n is None else min(max_peaks, peaks_per_cell * n)
             best.append(_archr(group, genome, half_width, avoid, reproducibility, most))
-        regions = consensus.best_windows(sweeps, consensus.joined(best), half_width)
+        regions = consensus.best_windows(host().windows, consensus.joined(best), half_width)
     return _table(consensus.clipped(regions, genome.sizes), groups, genome)
 
 
@@ -147,7 +149,7 @@ def _archr(group: _Group, genome: Genome, half_width: int, avoid: Any, reproduci
             keep &= consensus.outside_of(peaks, half_width, avoid)
         replicates.append(peaks.take(np.flatnonzero(keep)))
     return consensus.reproducible(
-        sweeps,
+        host().windows,
         replicates,
         half_width=half_width,
         n_chroms=len(genome.names),
@@ -166,7 +168,7 @@ def _cells_of(n_cells: Mapping[str, int], name: str) -> int:
 def _avoided(blacklist: Any, genome: Genome) -> Any:
     if blacklist is None:
         return None
-    at = coordinates(regions_frame(blacklist), genome, what="blacklisted regions")
+    at = coordinates(regions_frame(blacklist, genome), genome, what="blacklisted regions")
     return merge_intervals(at.chrom, at.start, at.end)
 
 
@@ -282,7 +284,7 @@ def _codes(column: pd.Series, genome: Genome, what: str) -> np.ndarray:
 def _table(regions: Regions, groups: list[_Group], genome: Genome) -> pd.DataFrame:
     real = np.flatnonzero(regions.start < regions.end)
     regions = Regions(*(column[real] for column in regions))
-    table = consensus.membership(sweeps, regions, len(genome.names), [group.all for group in groups])
+    table = consensus.membership(host().windows, regions, len(genome.names), [group.all for group in groups])
     chrom = pd.Categorical.from_codes(regions.chrom, list(genome.names))
     columns = {
         PEAK_NAMES: coordinate_names(chrom, regions.start, regions.end).to_numpy(object),

@@ -19,7 +19,8 @@ from gpuatac.errors import InputError
 from gpuatac.ex import _outputs as outputs
 from gpuatac.io.fragments.attach import attached, genome_of
 from gpuatac.io.fragments.store import backend_holding
-from gpuatac.io.genome.bed import parse_regions, regions_frame
+from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.genome.regions import parse_regions
 from gpuatac.io.tracks.fragment_tracks import FragmentTracks
 from gpuatac.provenance import records
 
@@ -126,8 +127,8 @@ def denoise(
     selections
         Groups to denoise; None for all.
     regions
-        What to denoise: chromosomes and regions such as ["chr1", "chr2:1000-9000"], a BED file or a frame; None for every
-        chromosome with a fragment, from end to end.
+        What to denoise: chromosomes and regions such as ["chr1", "chr2:1000-9000"] (0-based half-open), a BED file or a
+        frame; None for every chromosome with a fragment, from end to end.
     blacklist
         Fragments that overlap these regions are left out: a BED file, a frame or names.
     cutoff
@@ -239,7 +240,7 @@ def denoised_tracks(
     adata, groupby, model, selections, blacklist, signal_depth, extra, dilation, precision
         As in ``denoise``.
     region
-        "chr1:1000-9000" (0-based half-open), or the name of a chromosome.
+        "chr1:1,000-9,000" (0-based half-open), "chr1:1000-" up to the end, or the name of a chromosome.
 
     Raises
     ------
@@ -364,7 +365,7 @@ def region_set(regions: Any, genome: Genome) -> Stretches | None:
     if isinstance(regions, str) and not Path(regions).exists():
         regions = [regions]
     if isinstance(regions, str | Path | pd.DataFrame) or hasattr(regions, "to_pandas"):
-        frame = regions_frame(regions)
+        frame = regions_frame(regions, genome)
     else:
         frame = _named(list(regions), genome)
     at = coordinates(frame, genome, what="regions")
@@ -390,10 +391,7 @@ def _named(names: list[Any], genome: Genome) -> pd.DataFrame:
         raise InputError(msg)
     parts = []
     for name in names:
-        code = genome.code.get(str(name), -1)
-        if code >= 0:
-            parts.append(pd.DataFrame({"chrom": [genome.names[code]], "start": [0], "end": [int(genome.sizes[code])]}))
-        elif (one := parse_regions([str(name)])) is not None:
+        if (one := parse_regions([str(name)], genome)) is not None:
             parts.append(one)
         elif Path(str(name)).exists():
             parts.append(regions_frame(Path(str(name)))[["chrom", "start", "end"]])

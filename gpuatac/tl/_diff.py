@@ -17,6 +17,7 @@ from gpuatac.core.differential.groups import group_sums
 from gpuatac.core.differential.two_groups import Outcome, Side
 from gpuatac.errors import InputError
 from gpuatac.io.matrices.canonical import canonical_matrix
+from gpuatac.provenance import records
 from gpuatac.tl._groups import labels_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class _Comparison(NamedTuple):
     codes: tuple[list[int], list[int]]  # labels on either side
 
 
+@records("tl.diff_test", in_frame=True)
 def diff_test(
     adata: AnnData,
     cell_group1: Any = None,
@@ -53,7 +55,7 @@ def diff_test(
     Reads   X: counts, host, device or on disk; obs[groupby]; obs[covariates].
     Returns a frame "feature name", "log2(fold_change)", "p-value", "adjusted p-value" (Benjamini and Hochberg, over the tested
             features of a comparison), by rising adjusted p. With ``groupby`` "group1" and "group2" come first, one block of
-            rows for each comparison. Nothing is written.
+            rows for each comparison. Nothing is written; ``pp.history`` of the frame tells the parameters.
 
     Tested are features found in a share ``min_pct`` of the cells of either group whose log2 ratio of counts per million, each
     feature with one count more, is ``min_log_fc`` or larger. "lrt": a logistic regression of "the cell has a count" on log(1

@@ -86,9 +86,10 @@ def call_peaks(
     groupby
         A column of obs, or a label for each cell; None: all cells as one group, named "all".
     qvalue
-        Highest q-value (Benjamini-Hochberg over all bases), in (0, 1).
+        Bound on the q-value (Benjamini-Hochberg over all bases), in [1e-300, 1]: peaks have less. 1 keeps all that is below 1,
+        as in MACS3.
     pvalue
-        Highest p-value instead of ``qvalue``, in (0, 1).
+        Bound on the p-value instead of ``qvalue``, in [1e-300, 1].
     call_summits
         Split a region into subpeaks, one row each, that share start and end.
     call_broad_peaks
@@ -242,7 +243,7 @@ def _codes(excluded: Collection[str] | None, genome: Genome) -> list[int]:
 
 
 def _merged(regions: str | Path | Any, genome: Genome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    at = coordinates(regions_frame(regions), genome, what="blacklisted regions")
+    at = coordinates(regions_frame(regions, genome), genome, what="blacklisted regions")
     return merge_intervals(at.chrom, at.start, at.end)
 
 

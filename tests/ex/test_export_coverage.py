@@ -119,6 +119,16 @@ def test_last_bin_ends_with_the_chromosome_and_counts_have_no_decimal_point(tmp_
     assert (tmp_path / "x.bdg").read_text() == "chr1\t10\t30\t1\nchr1\t30\t33\t2\n"
 
 
+def test_bpm_divides_by_whole_bins_and_leaves_a_shorter_last_bin_out_of_the_sum(tmp_path):
+    """Bins of 10 bp on 33: 1 read in [10, 20), 2 in [20, 30), 3 in the last [30, 33); BPM's sum is 3, RPKM's N is 3."""
+    (tmp_path / "f.tsv").write_text("chr1\t11\t33\tA\t1\nchr1\t25\t33\tA\t1\nchr1\t30\t33\tA\t1\n")
+    adata = ga.pp.import_fragments(tmp_path / "f.tsv", ga.Genome("t", {"chr1": 33}), min_num_fragments=1, device="cpu")
+    for method, divisor in (("BPM", 3 / 1e6), ("CPM", 3 / 1e6), ("RPKM", 3 / 1e6 * 10 / 1e3)):
+        ga.ex.export_coverage(adata, ["x"], normalization=method, out_dir=tmp_path, suffix=".bdg")
+        rows = [(start, end, value * divisor) for _, start, end, value in read_bedgraph(tmp_path / "x.bdg")]
+        assert rows == [(10, 20, pytest.approx(1)), (20, 30, pytest.approx(2)), (30, 33, pytest.approx(3))]
+
+
 @pytest.mark.data
 def test_raw_counts_equal_the_file_that_snapatac2_ships(data_dir, tmp_path):
     folder = data_dir / "coverage" / "snapatac2"

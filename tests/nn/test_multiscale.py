@@ -161,3 +161,19 @@ def test_high_counts_stay_as_measured(model):
     x[0, 0, middle - 60 : middle + 60] = 400.0
     out = model.predict(x, torch.tensor([80e6])).signal[0]
     assert out[out.shape[0] // 2].item() == pytest.approx(400 * 25, rel=0.02)
+
+
+def test_cost_is_about_a_fiftieth_of_the_published_network():
+    """Operations of the default models for one base of input."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from gpuatac.nn.denoising.networks.resnet import DenoisingResNet
+
+    cost = {}
+    for made, bases_an_entry in ((MultiscaleDenoiser(target_depth=80e6), 8), (DenoisingResNet(), 1)):
+        n = 2 * made.halo + 32_768
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            made.eval().predict(torch.zeros(1, 1, n // bases_an_entry), torch.tensor([5e6]))
+        cost[made.kind] = counter.get_total_flops() / n
+    assert 8_000 < cost["multiscale"] < 10_000
+    assert 45 < cost["denoising_resnet"] / cost["multiscale"] < 60

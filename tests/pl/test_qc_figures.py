@@ -11,6 +11,7 @@ import pytest
 from anndata import AnnData
 from matplotlib.figure import Figure
 
+import gpuatac as ga
 from gpuatac import pl
 from gpuatac.errors import InputError, MissingSlotError
 
@@ -130,6 +131,22 @@ def test_knee_marks_the_called_barcodes(sample):
     assert head.get_ydata().min() >= 1000
     assert (np.diff(np.concatenate([head.get_ydata(), tail.get_ydata()[1:]])) <= 0).all()
     assert len(head.get_xdata()) + len(tail.get_xdata()) - 1 == 300
+
+
+def test_knee_shows_the_empty_droplets_that_the_call_removed():
+    counts = np.r_[np.linspace(9000, 11_000, 50), np.linspace(100, 200, 500)].astype(int)
+    adata = AnnData(obs=pd.DataFrame({"n_fragment": counts}, index=[f"b{i}" for i in range(550)]))
+    ga.pp.call_cells(adata)
+    assert adata.n_obs == 50
+    ax = pl.knee(adata).axes[0]
+    threshold = horizontal(ax)[0]
+    assert 200 < threshold < 9000
+    assert words(ax) == [f"50 of 550 barcodes\nhave ≥ {threshold:,.0f} fragments (knee)"]
+    tail, head = (line.get_data() for line in ax.lines[:2])
+    whole = np.sort(counts)[::-1]
+    for rank, fragments in (tail, head):
+        np.testing.assert_array_equal(fragments, whole[np.asarray(rank) - 1])
+    assert (tail[0][-1], head[0][0], head[0][-1]) == (550, 1, 50)
 
 
 def test_knee_without_a_call_is_one_curve_and_with_samples_one_each(sample):

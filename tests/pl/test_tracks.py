@@ -501,7 +501,7 @@ def test_real_data_at_cd3d(data_dir):
         ({"gene": "PLUS", "region": WINDOW}, InputError, "got both"),
         ({"gene": "PLUS", "genes": None}, InputError, "genes=, which is None"),
         ({"gene": "PLUSS"}, InputError, "did you mean 'PLUS'"),
-        ({"region": "chr1:10"}, InputError, "region must look like"),
+        ({"region": "chr1:ten"}, InputError, "region must look like"),
         ({"region": 7}, InputError, "region must look like"),
         ({"region": "chr9:10-20"}, InputError, "which genome toy lacks"),
         ({"region": "chr1:10-3,000,001"}, InputError, r"end <= 3,000,000 \(the size of chr1\)"),

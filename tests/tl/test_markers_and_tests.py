@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 import gpuatac as ga
 from gpuatac.core.differential import glm, ranks, two_groups
-from gpuatac.core.differential.groups import features_by_cells
+from gpuatac.core.differential.groups import features_by_cells, marker_pvalue
 from gpuatac.core.differential.multitest import benjamini_hochberg
 from gpuatac.errors import InputError, MissingSlotError
 
@@ -121,6 +121,38 @@ def test_constant_feature_marks_no_group(adata):
     found = ga.tl.marker_regions(adata, "type", pvalue=1.0)
     assert all(adata.var_names[-1] not in index for index in found.values())
     assert ga.tl.marker_regions(adata[:, -1:].copy(), "type", pvalue=1.0) == {}
+
+
+@pytest.mark.parametrize("k", [3, 4, 5, 6, 7, 12])
+def test_unset_bound_finds_what_is_open_in_one_group_alone_of_any_number_of_groups(k):
+    """Feature i is open in group i alone; the last one in all of them."""
+    x = np.vstack([np.diag(np.full(k, 50.0)), np.diag(np.full(k, 50.0))])
+    adata = ad.AnnData(np.hstack([x, np.full((2 * k, 1), 50.0)]).astype(np.float32))
+    adata.var_names = [f"chr1:{1000 * i}-{1000 * i + 500}" for i in range(k + 1)]
+    adata.obs["type"] = [f"g{i % k}" for i in range(2 * k)]
+    found = ga.tl.marker_regions(adata, "type")
+    assert {name: list(index) for name, index in found.items()} == {f"g{i}": [adata.var_names[i]] for i in range(k)}
+
+
+def test_unset_bound_is_one_that_a_zscore_can_reach():
+    for k in range(3, 30):
+        p = marker_pvalue(None, k)
+        assert p >= 0.01
+        assert norm.isf(p) < np.sqrt(k - 1)
+    assert marker_pvalue(None, 7) == 0.01
+    assert marker_pvalue(0.001, 3) == 0.001
+
+
+def test_bounds_that_nothing_can_reach_warn_with_what_to_do(adata, caplog):
+    caplog.set_level(logging.WARNING)
+    assert ga.tl.marker_regions(adata, "type", pvalue=0.01) == {}
+    assert "no feature can have p < 0.01 among 3 groups, where the lowest is 0.0786; pass a larger pvalue=" in caplog.text
+    caplog.clear()
+    assert ga.tl.marker_regions(adata, np.where(adata.obs["type"] == "T", "T", "other")) == {}
+    assert "no feature stands out among 2 groups; pass pvalue=, or compare them by tl.diff_test" in caplog.text
+    caplog.clear()
+    assert ga.tl.marker_regions(adata, "type")
+    assert caplog.text == ""
 
 
 # ------------------------------------------------------------------------------------------------ the statistics

@@ -10,7 +10,6 @@ import pandas as pd
 import pyBigWig
 import pytest
 from anndata import AnnData
-from scipy.stats import norm
 
 import gpuatac as ga
 from gpuatac import memory
@@ -279,15 +278,6 @@ def test_without_clusters_or_peaks_the_steps_say_why(tmp_path, small):
     by_cluster.peaks(adata, RunOptions(peak_qvalue=1e-200), genome, made)
     assert steps.skipped(adata)["peaks"] == "no cluster has a peak at q-value 1e-200"
     assert "peaks" not in adata.uns
-
-
-def test_bound_of_markers_is_one_that_few_clusters_can_reach():
-    for k in range(3, 30):
-        p = by_cluster.marker_pvalue(RunOptions(), k)
-        assert p >= 0.01
-        assert norm.isf(p) < np.sqrt(k - 1)
-    assert by_cluster.marker_pvalue(RunOptions(), 8) == 0.01
-    assert by_cluster.marker_pvalue(RunOptions(marker_pvalue=0.001), 3) == 0.001
 
 
 def test_two_clusters_have_no_markers_and_the_summary_says_why(copied, small):

@@ -224,6 +224,18 @@ def test_bad_arguments_are_refused(data):
         compared(data, depth_ratio=0)
 
 
+def test_baselines_need_a_noisy_track_and_intervals_both_baselines_and_a_bootstrap(data):
+    methods = {"net": (of(data, "signal"), of(data, "probability"))}
+    alone = compare(methods, of(data, "clean"), of(data, "label"), bootstrap=5, block=20_000)
+    assert set(alone.table["method"]) == {"net"}
+    assert alone.tuned is None
+    assert alone.intervals.empty
+    beside = compare(methods, of(data, "clean"), of(data, "label"), noisy=of(data, "noisy"))
+    assert {"net", "raw", "box 201", "Gaussian 80", "Gaussian mix"} <= set(beside.table["method"])
+    assert (beside.tuned_on, beside.evaluated_on) == (["chr1"], ["chr2"])
+    assert beside.intervals.empty
+
+
 def test_tuning_on_what_is_evaluated_is_said(data, caplog):
     one = {"chr1": data["chr1"]}
     found = compare({}, of(one, "clean"), of(one, "label"), noisy=of(one, "noisy"))
@@ -325,7 +337,7 @@ def test_nothing_is_written_where_inputs_do_not_fit(files, tmp_path):
     with pytest.raises(InputError, match="not both"):
         from_files(files, out, peak_cutoff=3.0)
     with pytest.raises(InputError, match="locus must look like"):
-        from_files(files, out, locus="chr1")
+        from_files(files, out, locus="chrNowhere")
     with pytest.raises(InputError, match="nothing to evaluate"):
         evaluate_denoiser(files["clean"], out, peaks=files["peaks"])
     assert not out.exists()

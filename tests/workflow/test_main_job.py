@@ -400,3 +400,17 @@ def test_table_of_defaults_names_every_option():
     table = defaults_table()
     for name in RunOptions.__dataclass_fields__:
         assert f"`--{name.replace('_', '-')}`" in table
+
+
+@pytest.mark.parametrize(
+    ("given", "least"), [({}, 200), ({"min_fragments": 50}, 50), ({"call_cells": "knee"}, 10)], ids=["default", "few", "calling"]
+)
+def test_checkpoint_holds_barcodes_down_to_200_fragments_or_the_bound_of_a_cell(given, least):
+    assert RunOptions(**given).min_num_fragments == least
+
+
+def test_checkpoint_holds_every_barcode_that_the_import_kept_and_no_other(done, small):
+    rows = pd.read_csv(small.fragments, sep="\t", comment="#", header=None)
+    nuclear = rows[rows[0] != "chrM"][3].value_counts()
+    kept = ga.io.read_h5ad(done.h5ad.parent / "s.qc.h5ad")
+    assert set(kept.obs_names) == set(nuclear[nuclear >= 50].index)

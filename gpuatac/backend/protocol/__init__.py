@@ -15,8 +15,10 @@ from gpuatac.backend.protocol.arrays import Csr
 from gpuatac.backend.protocol.counting import STRATEGIES, Counting, Quality, Strategy, TssCounts
 from gpuatac.backend.protocol.differential import Matrices
 from gpuatac.backend.protocol.embedding import Graph, Linalg, Packed
+from gpuatac.backend.protocol.host import Encoding, Host, Windows
 from gpuatac.backend.protocol.peaks import Cutoffs, Geometry, Peaks, SegmentLengths, Segments, Summits
 from gpuatac.backend.protocol.reading import Ordering, ParsedBlock, Parsing, Segment
+from gpuatac.backend.protocol.records import Pairs, Records
 from gpuatac.backend.protocol.tracks import GroupEnds, Pileup, Runs
 
 if TYPE_CHECKING:
@@ -28,18 +30,22 @@ __all__ = [
     "Counting",
     "Csr",
     "Cutoffs",
+    "Encoding",
     "Geometry",
     "Graph",
     "GroupEnds",
+    "Host",
     "Linalg",
     "Matrices",
     "Ordering",
     "Packed",
+    "Pairs",
     "ParsedBlock",
     "Parsing",
     "Peaks",
     "Pileup",
     "Quality",
+    "Records",
     "Runs",
     "Segment",
     "SegmentLengths",
@@ -47,6 +53,7 @@ __all__ = [
     "Strategy",
     "Summits",
     "TssCounts",
+    "Windows",
 ]
 
 

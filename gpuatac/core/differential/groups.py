@@ -11,6 +11,9 @@ from gpuatac.core.rows import row_blocks
 if TYPE_CHECKING:
     from gpuatac.backend.protocol import Backend, Csr
 
+MARKER_P = 0.01
+ALONE = 0.95  # of the highest z-score that there can be
+FEWEST_FOR_MARKERS = 3  # of two groups every z-score is 1 or -1
 BLOCK_NNZ = 1 << 24  # entries of a matrix on disk read at once
 
 
@@ -40,6 +43,26 @@ def rates(sums: np.ndarray, normalize: Literal["RPM", "RPKM"] | None, lengths: n
     total = sums.sum(axis=1, keepdims=True)
     out = sums / np.where(total > 0, total / 1e6, 1.0)
     return out if normalize == "RPM" or lengths is None else out / (lengths / 1000.0)
+
+
+def marker_pvalue(pvalue: float | None, n_groups: int) -> float:
+    """The bound asked for; None: 0.01, or of few groups what a feature reaches that is open in one of them alone.
+
+    With k groups no z-score exceeds sqrt(k - 1), so that none of 6 or fewer has a tail below 0.01; of those the bound is the
+    tail of 0.95 sqrt(k - 1).
+    """
+    from scipy.special import ndtr
+
+    if pvalue is not None:
+        return pvalue
+    return max(MARKER_P, float(ndtr(-ALONE * np.sqrt(n_groups - 1))))
+
+
+def lowest_tail(n_groups: int) -> float:
+    """The tail of sqrt(k - 1), the highest z-score among k groups."""
+    from scipy.special import ndtr
+
+    return float(ndtr(-np.sqrt(max(n_groups - 1, 0))))
 
 
 def standing_out(values: np.ndarray, pvalue: float) -> np.ndarray:

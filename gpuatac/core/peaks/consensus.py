@@ -1,14 +1,14 @@
 """From the peaks of many groups to one set of disjoint regions of one width.
 
 A peak stands for the window [summit - h, summit + h + 1). Windows that overlap compete: the most significant one stays and
-drops those it overlaps (Corces et al. 2018, "iterative overlap"). Functions take ``sweeps``, the kernels of
-``backend.cpu.peaks.consensus``, as peak tables lie on the host.
+drops those it overlaps (Corces et al. 2018, "iterative overlap"). Functions take ``sweeps``, which
+``backend.host().windows`` gives, as peak tables lie on the host.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from gpuatac.backend.protocol import Windows
 
 
 class Peaks(NamedTuple):
@@ -46,7 +48,7 @@ def joined(parts: Sequence[Peaks]) -> Peaks:
     return Peaks(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def best_windows(sweeps: Any, peaks: Peaks, half_width: int) -> Regions:
+def best_windows(sweeps: Windows, peaks: Peaks, half_width: int) -> Regions:
     """The windows that no better one overlaps; starts are cut at base 0 before, ends are left.
 
     Order: chains of windows by position, within a chain by falling score; of equal scores the last one by position.
@@ -66,7 +68,7 @@ def clipped(regions: Regions, sizes: np.ndarray) -> Regions:
     return regions._replace(end=np.minimum(regions.end, sizes[regions.chrom]).astype(np.int32))
 
 
-def membership(sweeps: Any, regions: Regions, n_chroms: int, groups: Sequence[Peaks]) -> np.ndarray:
+def membership(sweeps: Windows, regions: Regions, n_chroms: int, groups: Sequence[Peaks]) -> np.ndarray:
     """bool (n_groups, n_regions): whether a peak [start, end) of the group overlaps the region by at least 1 bp."""
     table = np.zeros((len(groups), regions.chrom.size), bool)
     order = np.lexsort((regions.start, regions.chrom))
@@ -108,7 +110,7 @@ def outside_of(peaks: Peaks, half_width: int, blacklist: tuple[np.ndarray, np.nd
 
 
 def reproducible(
-    sweeps: Any, replicates: Sequence[Peaks], *, half_width: int, n_chroms: int, reproducibility: int, most: int
+    sweeps: Windows, replicates: Sequence[Peaks], *, half_width: int, n_chroms: int, reproducibility: int, most: int
 ) -> Peaks:
     """The peaks of one group: scores are quantiles of the group, at most ``most`` of them, best first on request.
 

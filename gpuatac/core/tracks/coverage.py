@@ -28,7 +28,8 @@ class Normalization:
     """By what counts are divided. ``include`` and ``exclude`` are regions as in ``FragmentFilter.blacklist``.
 
     With N reads (or their bases) that meet ``include`` and not ``exclude``, and bins of b bp: RPKM N / 10^6 * b / 10^3,
-    CPM N / 10^6, BPM the sum of all bins / 10^6.
+    CPM N / 10^6, BPM the sum of all whole bins / 10^6: the last bin of a chromosome, where it is shorter than b, is scaled but
+    not counted, as in SnapATAC2 2.9.0.
     """
 
     method: Method | None = "RPKM"
@@ -74,7 +75,7 @@ class Reads:
 
 class Amounts(NamedTuple):
     """Of each group, host int64 (n_groups,): all reads; of those that count for normalisation the number and the bases; and
-    the sum of all bins (0 where not asked for).
+    the sum of all whole bins (0 where not asked for).
     """
 
     total: np.ndarray

@@ -23,6 +23,7 @@ from gpuatac.genome import Genome
 from gpuatac.io.fragments.collect import ROW_BYTES, resident_limit
 from gpuatac.io.fragments.source import load_source
 from gpuatac.io.fragments.store import META, backend_holding
+from gpuatac.provenance import records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,6 +143,7 @@ def path_of(adata: AnnData, record: dict[str, str]) -> Path:
     return full
 
 
+@records("io.set_fragments_path")
 def set_fragments_path(adata: AnnData, path: str | Path, *, sample: str | None = None) -> None:
     """Tell ``adata`` where the fragments of a sample lie now.
 

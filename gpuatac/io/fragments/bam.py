@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from gpuatac import check
+from gpuatac.backend import host
 from gpuatac.errors import InputError
 from gpuatac.fragments import Fragments, ReadSummary
 from gpuatac.genome import MITO_NAMES, Genome
@@ -314,8 +315,6 @@ def _regex(name: str, text: str) -> re.Pattern[str]:
 
 def _text(table: Table) -> Iterator[bytes]:
     """The rows as text, contigs and barcodes in byte order."""
-    from gpuatac.backend.cpu.reading import bam_pairs as kernels
-
     strings = table.strings
     names = strings.bytes()
     rank = np.empty(len(names), np.int32)
@@ -329,7 +328,7 @@ def _text(table: Table) -> Iterator[bytes]:
             take = order[low : low + _ROWS]
             out = np.empty(take.size * (chrom.size + longest + 40), np.uint8)
             signs = strand[take] if strand.size else strand
-            n = kernels.format_rows(
+            n = host().pairs.format_rows(
                 chrom,
                 start[take],
                 end[take],

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpuatac import check
+from gpuatac.backend import host
+from gpuatac.backend.protocol import records as layout
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.io.files import compression
 from gpuatac.io.fragments.bam_summary import DROP_REASONS, BamSummary, library_metrics
@@ -43,7 +45,7 @@ class Choices:
 
 
 class Strings:
-    """Distinct byte strings with codes in order of appearance (the arrays of ``backend.cpu.reading.bam.intern``)."""
+    """Distinct byte strings with codes in order of appearance (the arrays of ``Records.intern``)."""
 
     def __init__(self, *first: bytes) -> None:
         self.n = len(first)
@@ -54,8 +56,7 @@ class Strings:
 
     def codes(self, text: np.ndarray, at: np.ndarray, length: np.ndarray) -> np.ndarray:
         """int32 code of each string, -1 where its length is -1."""
-        from gpuatac.backend.cpu.reading import bam as kernels
-
+        kernels = host().records
         used, new = int(self.ends[self.n]), at.size
         room = used + int(np.maximum(length, 0).sum())
         if room > self.pool.size:
@@ -164,16 +165,14 @@ class _Pass:
     """One pass over the records: what accumulates on the way."""
 
     def __init__(self, choices: Choices, names: list[str], wanted: np.ndarray, path: Path) -> None:
-        from gpuatac.backend.cpu.reading import bam as kernels
-        from gpuatac.backend.cpu.reading import bam_pairs
-
-        self.kernels, self.pairing, self.choices, self.wanted = kernels, bam_pairs, choices, wanted
+        self.kernels, self.pairing = host().records, host().pairs
+        self.choices, self.wanted = choices, wanted
         self.n_refs = len(names)
         self.mito = np.array([n in choices.mito for n in names], bool)
         stem = path.name.removesuffix(".bam").encode("ascii", "replace")
         self.barcodes = Strings(stem) if choices.bulk else Strings()
         self.umis = Strings()
-        self.counters = np.zeros(kernels.N_COUNTERS, np.int64)
+        self.counters = np.zeros(layout.N_COUNTERS, np.int64)
         self.dropped = np.zeros(len(DROP_REASONS) + 1, np.int64)
         self.keys, self.values = np.zeros((1 << 16, 2), np.uint64), np.zeros((1 << 16, 9), np.int32)
         self.waiting = 0
@@ -183,19 +182,19 @@ class _Pass:
         """Take in the whole records at ``offsets`` of the stream's bytes."""
         k, m, c, n = self.kernels, self.pairing, self.choices, offsets.size
         data, located = stream.bytes, np.empty((n, 6), np.int64)
-        tags = [np.frombuffer(t, np.uint8) for t in (c.tag, c.umi_tag)]
-        bad = k.locate(data, offsets, self.n_refs, *tags, located)
+        tag, umi_tag = (np.frombuffer(t, np.uint8) for t in (c.tag, c.umi_tag))
+        bad = k.locate(data, offsets, self.n_refs, tag, umi_tag, located)
         if bad >= 0:
             found = "a BAM record that does not hold together"
             raise stream.broken(found)
         if c.bulk:
             barcode = np.zeros(n, np.int32)
         else:
-            barcode = self._codes(self.barcodes, c.regex, data, located, k.BC_AT)
+            barcode = self._codes(self.barcodes, c.regex, data, located, layout.BC_AT)
         if c.umi_regex is None and c.umi_tag == b"\0\0":
             umi = np.full(n, -1, np.int32)
         else:
-            umi = self._codes(self.umis, c.umi_regex, data, located, k.UMI_AT)
+            umi = self._codes(self.umis, c.umi_regex, data, located, layout.UMI_AT)
         read, status = np.zeros((n, 7), np.int32), np.empty(n, np.uint8)
         k.judge(data, offsets, barcode, c.paired, c.min_mapq, self.wanted, self.mito, read, status, self.counters)
         self.dropped += np.bincount(status, minlength=self.dropped.size)
@@ -209,7 +208,7 @@ class _Pass:
             keys, values = np.zeros((size, 2), np.uint64), np.zeros((size, 9), np.int32)
             m.rehash(self.keys, self.values, keys, values)
             self.keys, self.values = keys, values
-        pairs = np.empty((n, m.N_PAIR), np.int32)
+        pairs = np.empty((n, layout.N_PAIR), np.int32)
         made, change = m.pair_up(read, key, barcode, umi, status, self.keys, self.values, pairs, self.dropped)
         self.waiting += change
         self._keep(pairs[:made].copy())
@@ -228,15 +227,14 @@ class _Pass:
         return strings.codes(text, np.cumsum(length) - length, np.where(length > 0, length, -1))
 
     def _singles(self, read: np.ndarray, barcode: np.ndarray, umi: np.ndarray, status: np.ndarray) -> np.ndarray:
-        k, m = self.kernels, self.pairing
-        used = np.flatnonzero(status == k.USED)
-        rows = np.zeros((used.size, m.N_PAIR), np.int32)
+        used = np.flatnonzero(status == layout.USED)
+        rows = np.zeros((used.size, layout.N_PAIR), np.int32)
         taken = read[used]
-        rows[:, m.P_REF], rows[:, m.P_LEFT] = taken[:, k.REF], taken[:, k.FIVE_UNCLIPPED]
-        rows[:, m.P_KIND] = (taken[:, k.FLAG] & 16) >> 4
-        rows[:, m.P_BARCODE], rows[:, m.P_UMI] = barcode[used], umi[used]
-        rows[:, m.P_LEFT_ALIGNED], rows[:, m.P_RIGHT_ALIGNED] = taken[:, k.START], taken[:, k.END]
-        rows[:, m.P_LEFT_QUALITY] = taken[:, k.QUALITY]
+        rows[:, layout.P_REF], rows[:, layout.P_LEFT] = taken[:, layout.REF], taken[:, layout.FIVE_UNCLIPPED]
+        rows[:, layout.P_KIND] = (taken[:, layout.FLAG] & 16) >> 4
+        rows[:, layout.P_BARCODE], rows[:, layout.P_UMI] = barcode[used], umi[used]
+        rows[:, layout.P_LEFT_ALIGNED], rows[:, layout.P_RIGHT_ALIGNED] = taken[:, layout.START], taken[:, layout.END]
+        rows[:, layout.P_LEFT_QUALITY] = taken[:, layout.QUALITY]
         return rows
 
     def _keep(self, rows: np.ndarray) -> None:
@@ -251,7 +249,7 @@ class _Pass:
         m, c = self.pairing, self.choices
         rows = np.concatenate(self.rows.pop(ref))
         n = len(rows)
-        order = np.lexsort(tuple(rows[:, i] for i in (m.P_UMI, m.P_BARCODE, m.P_KIND, m.P_RIGHT, m.P_LEFT)))
+        order = np.lexsort(tuple(rows[:, i] for i in (layout.P_UMI, layout.P_BARCODE, layout.P_KIND, layout.P_RIGHT, layout.P_LEFT)))
         start, end, barcode, count = (np.empty(n, np.int32) for _ in range(4))
         strand = np.empty(0 if c.paired else n, np.int8)
         if c.paired:
@@ -262,7 +260,7 @@ class _Pass:
             made = m.distinct_singles(rows, order, start, end, barcode, count, strand)
         end[:made] = np.minimum(end[:made], size)
         keep = end[:made] > start[:made]
-        self.dropped[self.kernels.EMPTY] += int(count[:made][~keep].sum()) * (2 if c.paired else 1)
+        self.dropped[layout.EMPTY] += int(count[:made][~keep].sum()) * (2 if c.paired else 1)
         columns = tuple(
             column[:made][keep] if column.size else column for column in (start, end, barcode, count, strand)
         )
@@ -289,8 +287,8 @@ def read_table(path: Path, choices: Choices, contigs: Iterable[str] | None, geno
         if stream.bytes.size:
             found = "the end of the file within a record"
             raise stream.broken(found)
-    k, summary = run.kernels, BamSummary(source=str(path), reads=int(run.counters[run.kernels.Q_READS]))
-    run.dropped[k.NO_MATE] += run.waiting
+    summary = BamSummary(source=str(path), reads=int(run.counters[layout.Q_READS]))
+    run.dropped[layout.NO_MATE] += run.waiting
     parts, each = {}, 2 if choices.paired else 1
     for ref in sorted(run.rows):
         part, copies = run.collapse(ref, int(sizes[ref]))
@@ -349,13 +347,13 @@ def _wanted(
 def _refuse_empty(path: Path, choices: Choices, run: _Pass, summary: BamSummary) -> None:
     if summary.fragments:
         return
-    k, q = run.kernels, run.counters
-    if summary.reads and choices.paired and not q[k.Q_FLAG_PAIRED]:
+    q = run.counters
+    if summary.reads and choices.paired and not q[layout.Q_FLAG_PAIRED]:
         msg = (
             f"none of {summary.reads:,} reads in {path} is paired; pass is_paired=False (--single-end) for "
             "single-end reads."
         )
-    elif summary.reads and not q[k.Q_BC_READS]:
+    elif summary.reads and not q[layout.Q_BC_READS]:
         how = f"tag {choices.tag.decode()}" if choices.regex is None else f"a match of {choices.regex.pattern!r}"
         msg = (
             f"none of {summary.reads:,} reads in {path} has {how}; pass another barcode_tag "

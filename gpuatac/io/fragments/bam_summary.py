@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gpuatac.backend.protocol import records as layout
+
 if TYPE_CHECKING:
     import numpy as np
 
-#: Why a read gives no fragment, in the order in which the reasons are tested (codes of ``backend.cpu.reading.bam``).
+#: Why a read gives no fragment, in the order in which the reasons are tested (codes of ``backend.protocol.records``).
 DROP_REASONS = (
     "unmapped",
     "mate unmapped",
@@ -65,8 +67,6 @@ def library_metrics(
     counters: np.ndarray, mito: np.ndarray, parts: dict[int, tuple[np.ndarray, ...]], summary: BamSummary
 ) -> dict[str, float]:
     """SnapATAC2's library figures: fractions of pairs when there are any, of reads otherwise."""
-    from gpuatac.backend.cpu.reading import bam as k
-
     q: list[float] = counters.astype(float).tolist()
 
     def half(i: int) -> float:
@@ -75,23 +75,23 @@ def library_metrics(
     def share(part: float, whole: float) -> float:
         return part / whole if whole else float("nan")
 
-    paired = q[k.Q_PAIRED] // 2 > 0
+    paired = q[layout.Q_PAIRED] // 2 > 0
     nfr = one = 0
     for ref, part in parts.items():
         if not mito[ref]:
             size = part[1] - part[0]
             nfr, one = nfr + int((size < 147).sum()), one + int(((size >= 147) & (size <= 294)).sum())
-    mapped = q[k.Q_BC_MATE_MAPPED] // 2 if paired else q[k.Q_BC_MAPPED]
-    total = half(k.Q_PAIRED)
+    mapped = q[layout.Q_BC_MATE_MAPPED] // 2 if paired else q[layout.Q_BC_MAPPED]
+    total = half(layout.Q_PAIRED)
     return {
-        "sequenced_reads": float(q[k.Q_READS]),
-        "sequenced_read_pairs": float(q[k.Q_PAIRED] // 2),
-        "frac_q30_bases_read1": share(q[k.Q_Q30_1], q[k.Q_BASES1]),
-        "frac_q30_bases_read2": share(q[k.Q_Q30_2], q[k.Q_BASES2]),
-        "frac_confidently_mapped": share(half(k.Q_HQ_PAIRED), total),
-        "frac_unmapped": 1.0 - share(mapped, half(k.Q_BC_PAIRED)),
-        "frac_valid_barcode": share(half(k.Q_BC_PAIRED), total),
-        "frac_nonnuclear": share(half(k.Q_MITO_PAIRED), total),
+        "sequenced_reads": float(q[layout.Q_READS]),
+        "sequenced_read_pairs": float(q[layout.Q_PAIRED] // 2),
+        "frac_q30_bases_read1": share(q[layout.Q_Q30_1], q[layout.Q_BASES1]),
+        "frac_q30_bases_read2": share(q[layout.Q_Q30_2], q[layout.Q_BASES2]),
+        "frac_confidently_mapped": share(half(layout.Q_HQ_PAIRED), total),
+        "frac_unmapped": 1.0 - share(mapped, half(layout.Q_BC_PAIRED)),
+        "frac_valid_barcode": share(half(layout.Q_BC_PAIRED), total),
+        "frac_nonnuclear": share(half(layout.Q_MITO_PAIRED), total),
         "frac_duplicates": share(summary.duplicates, summary.duplicates + summary.fragments),
         "frac_fragment_in_nucleosome_free_region": share(nfr, summary.fragments),
         "frac_fragment_flanking_single_nucleosome": share(one, summary.fragments),

@@ -2,8 +2,10 @@
 
 ``NAME.fragments/chrom=chr1/part-0.parquet`` and so on, with columns ``start``, ``end`` (int32), ``barcode``
 (dictionary of strings), ``count`` (int32) and, where the source had it, ``strand`` (int8), sorted by
-(start, end, barcode); ``_gpuatac.json`` holds genome, barcodes and the read summary. pandas, polars, cuDF, DuckDB
-and Dask read the folder as a hive-partitioned data set.
+(start, end, barcode); ``_gpuatac.json`` holds genome, barcodes and the read summary. It is a hive-partitioned data
+set: pandas and Dask (``read_parquet(folder)``; cuDF's function is the same, no test runs it) take the folder, DuckDB and polars the
+files in it, ``folder/*/*.parquet`` with ``hive_partitioning``, which makes the column ``chrom`` of the folders' names. polars refuses
+the folder itself, as ``_gpuatac.json`` is no Parquet file.
 """
 
 from __future__ import annotations

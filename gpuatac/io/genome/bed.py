@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,13 @@ import pandas as pd
 from gpuatac import check
 from gpuatac.errors import FileFormatError, InputError, MissingFileError
 from gpuatac.io.files import compression
+from gpuatac.io.genome.regions import MAX_COORDINATE, parse_regions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-MAX_COORDINATE = 2**31 - 1
-_REGION = re.compile(r"^(.+?)(?::([\d,]+)-([\d,]+)|[-_](\d+)[-_](\d+))$")
+    from gpuatac.genome import Genome
+
 _SKIPPED = (b"#", b"track", b"browser")
 _COLUMN_NAMES = {
     "chrom": ("chrom", "chr", "chromosome", "seqnames", "seqname"),
@@ -115,7 +115,9 @@ def read_bed(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     text = read_bytes(path)
     plain = _plain_table(text)
-    return _read_lines(path, text) if plain is None else plain
+    frame = _read_lines(path, text) if plain is None else plain
+    frame.attrs["source"] = str(path.resolve())  # provenance tells its name
+    return frame
 
 
 def _plain_table(text: bytes) -> pd.DataFrame | None:
@@ -239,25 +241,7 @@ def _number(value: bytes | str) -> float:
         return float("nan")
 
 
-def parse_regions(names: Iterable[str]) -> pd.DataFrame | None:
-    """Frame ``chrom``, ``start``, ``end`` of names like chr1:1-2, chr1-1-2, chr1_1_2, or None."""
-    found = [_REGION.match(name) if isinstance(name, str) else None for name in names]
-    if not found or not all(found):
-        return None
-    groups = [m.groups() for m in found if m is not None]
-    start = [int((a or c).replace(",", "")) for _, a, _, c, _ in groups]
-    end = [int((b or d).replace(",", "")) for _, _, b, _, d in groups]
-    if max(end) > MAX_COORDINATE or any(a > b for a, b in zip(start, end, strict=True)):
-        return None
-    columns = {
-        "chrom": [g[0] for g in groups],
-        "start": np.array(start, np.int64),
-        "end": np.array(end, np.int64),
-    }
-    return pd.DataFrame(columns)
-
-
-def regions_frame(regions: Any) -> pd.DataFrame:
+def regions_frame(regions: Any, genome: Genome | None = None) -> pd.DataFrame:
     """Turn any way to name regions into one frame; order and duplicates are kept.
 
     Parameters
@@ -266,7 +250,10 @@ def regions_frame(regions: Any) -> pd.DataFrame:
         Path of a BED or narrowPeak file; a pandas frame with columns chrom, start, end (or chr, seqnames,
         Chromosome, ...; 0-based half-open) or any object that gives one by ``to_pandas()``, as polars frames
         do; or a list, array or Index of names like ``"chr1:100-200"``, ``"chr1-100-200"`` or
-        ``"chr1_100_200"``.
+        ``"chr1_100_200"``, 0-based half-open, too.
+    genome
+        Whose contigs the names are held against, see :func:`gpuatac.io.genome.regions.parse_region`; a list may then
+        also name contigs (``"chr1"``, ``"chr1:100-"``).
 
     Returns
     -------
@@ -290,7 +277,7 @@ def regions_frame(regions: Any) -> pd.DataFrame:
     """
     if isinstance(regions, (str, Path)):
         if not Path(regions).exists():
-            hint = f"; for one region pass [{str(regions)!r}]" if parse_regions([str(regions)]) is not None else ""
+            hint = f"; for one region pass [{str(regions)!r}]" if parse_regions([str(regions)], genome) is not None else ""
             msg = f"regions {regions} does not exist; check the path{hint}."
             raise MissingFileError(msg)
         return read_bed(regions)
@@ -299,9 +286,9 @@ def regions_frame(regions: Any) -> pd.DataFrame:
     if isinstance(regions, pd.DataFrame):
         return _from_frame(regions)
     names = list(regions)
-    frame = parse_regions(names)
+    frame = parse_regions(names, genome)
     if frame is None:
-        wrong = next((n for n in names if parse_regions([n]) is None), None)
+        wrong = next((n for n in names if parse_regions([n], genome) is None), None)
         found = "an empty list" if wrong is None else repr(wrong)
         msg = f"regions must be names like chr1:100-200 with start <= end, got {found}; correct it or pass a BED file."
         raise InputError(msg)

@@ -83,7 +83,7 @@ def read_genome(
     if genes is not None:
         made = replace(made, transcripts=_transcripts(genes))
     if blacklist is not None:
-        made = replace(made, blacklist=regions_frame(blacklist)[["chrom", "start", "end"]])
+        made = replace(made, blacklist=regions_frame(blacklist, made)[["chrom", "start", "end"]])
         _check_known(made, "blacklist", made.blacklist)
     if made.transcripts is not None:
         _check_known(made, "genes", made.transcripts)

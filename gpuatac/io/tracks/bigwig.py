@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from isal import isal_zlib
 
-from gpuatac.backend.cpu.tracks import encoding
+from gpuatac.backend import host
+from gpuatac.backend.protocol.host import RECORD_WORDS, SECTION_WORDS
 from gpuatac.errors import InputError
 from gpuatac.io.files.atomic import replacing
 
@@ -220,9 +221,9 @@ class BigWigWriter:
 
     def _sections(self, number: int, start: np.ndarray, end: np.ndarray, value: np.ndarray) -> Blocks:
         n = -(-start.size // PER_SECTION)
-        words = np.empty(n * encoding.SECTION_WORDS + 3 * start.size, np.uint32)
+        words = np.empty(n * SECTION_WORDS + 3 * start.size, np.uint32)
         bounds = np.empty((n, 3), np.int64)
-        encoding.pack_sections(number, start, end, value, PER_SECTION, words, words.view(np.float32), bounds)
+        host().encoding.pack_sections(number, start, end, value, PER_SECTION, words, words.view(np.float32), bounds)
         return self._compressed(words, bounds[:, 0], bounds[:, 1].tolist(), bounds[:, 2].tolist(), start.size)
 
     def _records(self, number: int, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[Blocks]:
@@ -231,14 +232,14 @@ class BigWigWriter:
         bounds, extremes, sums = (np.concatenate([part[k] for part in parts]) for k in range(3))
         out = []
         for width in self.widths:
-            n = encoding.join_cells(width, bounds, extremes, sums)
+            n = host().encoding.join_cells(width, bounds, extremes, sums)
             bounds, extremes, sums = bounds[:n], extremes[:n], sums[:n]
-            words = np.empty(n * encoding.RECORD_WORDS, np.uint32)
-            encoding.pack_records(number, bounds, extremes, sums, words, words.view(np.float32))
+            words = np.empty(n * RECORD_WORDS, np.uint32)
+            host().encoding.pack_records(number, bounds, extremes, sums, words, words.view(np.float32))
             stops = np.append(np.arange(PER_SECTION, n, PER_SECTION), n)
             starts = np.append(0, stops[:-1])
             first, last = bounds[starts, 0].tolist(), bounds[stops - 1, 1].tolist()
-            out.append(self._compressed(words, stops * encoding.RECORD_WORDS, first, last, n))
+            out.append(self._compressed(words, stops * RECORD_WORDS, first, last, n))
         return out
 
     def _compressed(
@@ -304,9 +305,9 @@ def _check(chrom: str, size: int, reached: int, start: np.ndarray, end: np.ndarr
 def _cells(
     start: np.ndarray, end: np.ndarray, value: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    n = encoding.zoom_size(start, end, width)
+    n = host().encoding.zoom_size(start, end, width)
     held = np.empty((n, 3), np.int32), np.empty((n, 2), np.float32), np.empty((n, 2), np.float64)
-    encoding.zoom_cells(start, end, value, width, *held)
+    host().encoding.zoom_cells(start, end, value, width, *held)
     return held
 
 

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gpuatac.backend.cpu.tracks import encoding
+from gpuatac.backend import host
 from gpuatac.io.files.bgzf import BLOCK, EOF, bgzf_block
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def bedgraph_text(chrom: str, parts: Iterable[tuple[Any, Any, Any]]) -> Iterator
             number, found = _distinct(np.ascontiguousarray(value, np.float64).view(np.int64))
             text, ptr = texts_of([_shortest(v) + "\n" for v in found.view(np.float64).tolist()])
             out = np.empty(start.size * (name.size + 22 + int(np.diff(ptr).max(initial=0))), np.uint8)
-            n = encoding.bedgraph_lines(name, start, end, number, text, ptr, out)
+            n = host().encoding.bedgraph_lines(name, start, end, number, text, ptr, out)
             yield out[:n].tobytes()
 
 
@@ -109,7 +109,7 @@ def fragment_text(
     for lo in range(0, start.size, LINES_AT_ONCE):
         some = slice(lo, lo + LINES_AT_ONCE)
         out = np.empty(start[some].size * width, np.uint8)
-        n = encoding.fragment_lines(name, start[some], end[some], cell[some], count[some], names[0], names[1], out)
+        n = host().encoding.fragment_lines(name, start[some], end[some], cell[some], count[some], names[0], names[1], out)
         yield out[:n].tobytes()
 
 
@@ -124,7 +124,7 @@ def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     most = 1 << 12
     while True:
         found = np.empty(most, np.int64)
-        number, n = encoding.distinct(values, np.full(2 * most, -1, np.int32), found)
+        number, n = host().encoding.distinct(values, np.full(2 * most, -1, np.int32), found)
         if n >= 0:
             return number, found[:n]
         most *= 16

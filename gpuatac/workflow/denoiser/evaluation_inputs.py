@@ -12,7 +12,8 @@ import numpy as np
 from gpuatac import check
 from gpuatac.core.tracks.threshold_peaks import ThresholdPeaks
 from gpuatac.errors import InputError
-from gpuatac.io.genome.bed import parse_regions, regions_frame
+from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.genome.regions import window_on
 from gpuatac.io.genome.sizes import read_genome
 from gpuatac.io.tracks.atacworks_h5 import AtacworksH5, H5Tracks, Intervals
 from gpuatac.io.tracks.file_tracks import FileTracks
@@ -98,18 +99,7 @@ class Files:
 
     def window(self, locus: str) -> tuple[int, int, int]:
         """(code, start, end) of a region, checked."""
-        frame = parse_regions([locus.replace(",", "")])
-        genome = self.clean.genome
-        if frame is None:
-            msg = f"locus must look like chr1:118,300,000-118,400,000, got {locus!r}."
-            raise InputError(msg)
-        chrom, start, end = frame.iloc[0]
-        if chrom not in genome.code or not 0 <= start < end <= genome.sizes[genome.code[chrom]]:
-            msg = (
-                f"locus {locus} does not lie on genome {genome.name} ({', '.join(genome.names[:4])}, ...); correct it."
-            )
-            raise InputError(msg)
-        return genome.code[chrom], int(start), int(end)
+        return window_on(self.clean.genome, locus, what="locus")
 
     def draw(self, window: tuple[int, int, int], path: Path, *, threshold: float) -> None:
         """The figure of a locus: every track, with the peaks called from probabilities and those of the clean track."""
@@ -286,7 +276,4 @@ def _regions(regions: Any, genome: Genome) -> Any:
         regions = [regions]
     if isinstance(regions, list | tuple) and len(regions) == 1 and Path(regions[0]).exists():
         return regions_frame(regions[0])
-    if isinstance(regions, list | tuple):
-        sizes = genome.chrom_sizes
-        regions = [f"{r}:0-{sizes[r]}" if r in sizes else r.replace(",", "") for r in regions]
-    return regions_frame(regions)
+    return regions_frame(regions, genome)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr
 
 from gpuatac import ex, metrics, pp, slots, tl
-from gpuatac.core.differential.groups import standing_out
+from gpuatac.core.differential.groups import FEWEST_FOR_MARKERS, marker_pvalue, standing_out
 from gpuatac.io.files.atomic import replacing
 from gpuatac.io.matrices.h5ad import read_h5ad, write_h5ad
 from gpuatac.options import STEP_NAMES
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 
 MARKERS = "markers"  # uns of the peak matrix: frame with group (categorical), region, rpkm, rpkm_others
 MARKERS_SKIPPED = "marker regions"
-MARKER_P = 0.01
-ALONE = 0.95  # of the highest z-score that there can be
-FEWEST_FOR_MARKERS = 3  # of two clusters every z-score is 1 or -1
 BESIDE_PEAKS = (slots.X_UMAP, slots.X_SPECTRAL, slots.X_HARMONY)
 
 
@@ -200,16 +196,6 @@ def write_consensus(consensus: pd.DataFrame, path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- marker regions
 
 
-def marker_pvalue(options: RunOptions, n_clusters: int) -> float:
-    """The bound asked for; unset 0.01, or of few clusters what a region reaches that is open in one of them alone.
-
-    With k clusters no z-score exceeds sqrt(k - 1), so that none of 6 or fewer has a tail below 0.01.
-    """
-    if options.marker_pvalue is not None:
-        return options.marker_pvalue
-    return max(MARKER_P, float(ndtr(-ALONE * np.sqrt(n_clusters - 1))))
-
-
 def _markers(adata: AnnData, matrix: AnnData, options: RunOptions) -> pd.DataFrame:
     """Regions that mark a cluster, as ``tl.marker_regions`` finds them: with the RPKM of the cluster and the mean RPKM of the others.
 
@@ -222,7 +208,7 @@ def _markers(adata: AnnData, matrix: AnnData, options: RunOptions) -> pd.DataFra
         skip(adata, MARKERS_SKIPPED, f"they stand out among {FEWEST_FOR_MARKERS} clusters or more and there {_are(k)}")
     else:
         counts = tl.aggregate(matrix, slots.LEIDEN, normalize="RPKM")
-        marks = standing_out(np.log2(1 + counts.X), marker_pvalue(options, k))
+        marks = standing_out(np.log2(1 + counts.X), marker_pvalue(options.marker_pvalue, k))
         total = counts.X.sum(axis=0)
         for name in clusters:
             row = counts.obs_names.get_loc(str(name))
@@ -272,7 +258,7 @@ def report_of(adata: AnnData, options: RunOptions, made: Made) -> dict[str, Any]
             marked = markers_of(matrix)
             out["n_consensus_peaks"] = int(matrix.n_vars)
             out["markers"] = {name: len(marked.get(name, ())) for name in out["peaks"]}
-            out["marker_pvalue"] = marker_pvalue(options, len(out["peaks"]))
+            out["marker_pvalue"] = marker_pvalue(options.marker_pvalue, len(out["peaks"]))
     if made.coverage:
         out["coverage"] = [path.name for path in made.coverage]
     return out

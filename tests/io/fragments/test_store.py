@@ -152,11 +152,28 @@ def test_pyarrow_reads_the_folder_as_a_hive_data_set(stored):
 
 def test_polars_reads_the_folder(stored):
     polars = pytest.importorskip("polars", reason="polars is not installed")
-    frame = polars.scan_parquet(stored[1] / "**" / "*.parquet", hive_partitioning=True).collect()
+    frame = polars.scan_parquet(stored[1] / "*" / "*.parquet", hive_partitioning=True).collect()
     check_foreign(pd.DataFrame({c: frame[c].to_list() for c in frame.columns}).astype(
         {"start": "int32", "end": "int32", "count": "int32", "strand": "int8"}
     ))
     assert frame.schema["start"] == polars.Int32
+
+
+def test_polars_refuses_the_folder_alone_as_our_notes_lie_in_it(stored):
+    """Why the documentation gives polars a glob; when this fails, it can read the folder as the others do."""
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    with pytest.raises(polars.exceptions.InvalidOperationError, match="different file extensions"):
+        polars.read_parquet(stored[1])
+
+
+def test_duckdb_reads_the_folder_by_a_glob(stored):
+    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
+    check_foreign(duckdb.sql(f"SELECT * FROM read_parquet('{stored[1]}/*/*.parquet', hive_partitioning = true)").df())
+
+
+def test_dask_reads_the_folder(stored):
+    frame = pytest.importorskip("dask.dataframe", reason="Dask is not installed")
+    check_foreign(frame.read_parquet(stored[1]).compute())
 
 
 ODD = ["HLA-A*01:01:01:01", "a/b", "100%", "chr=1", "x y", "..", ".", "con\\trol", "ü", "chrom=1%2F"]

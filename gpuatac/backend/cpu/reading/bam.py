@@ -17,51 +17,47 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-# What became of a read, in the order in which the reasons are tested.
-(
-    USED,
-    UNMAPPED,
-    MATE_UNMAPPED,
-    SECONDARY,
-    SUPPLEMENTARY,
-    QC_FAIL,
+from gpuatac.backend.protocol.records import (
+    BC_AT,
+    BC_LEN,
     DUPLICATE,
-    NOT_PROPER,
+    END,
+    FIVE,
+    FIVE_UNCLIPPED,
+    FLAG,
     LOW_MAPQ,
+    MATE_UNMAPPED,
+    NAME_AT,
+    NAME_LEN,
     NO_BARCODE,
+    NOT_PROPER,
     OTHER_CONTIG,
-    NO_MATE,
-    REPEATED,
-    UMI_MISMATCH,
-    CHIMERIC,
-    EMPTY,
-) = range(16)
-
-# Columns of ``locate``: where the read name, barcode and UMI stand in the bytes; lengths are -1 when absent.
-NAME_AT, NAME_LEN, BC_AT, BC_LEN, UMI_AT, UMI_LEN = range(6)
-
-# Columns of ``judge``.
-REF, FLAG, START, END, FIVE, FIVE_UNCLIPPED, QUALITY = range(7)
-
-# Counters over all reads, as SnapATAC2's library metrics define them.
-(
-    Q_READS,
-    Q_PAIRED,
-    Q_BC_READS,
-    Q_BC_PAIRED,
-    Q_HQ_READS,
-    Q_HQ_PAIRED,
-    Q_MITO_READS,
-    Q_MITO_PAIRED,
+    Q_BASES1,
+    Q_BASES2,
     Q_BC_MAPPED,
     Q_BC_MATE_MAPPED,
-    Q_BASES1,
-    Q_Q30_1,
-    Q_BASES2,
-    Q_Q30_2,
+    Q_BC_PAIRED,
+    Q_BC_READS,
     Q_FLAG_PAIRED,
-) = range(15)
-N_COUNTERS = 15
+    Q_HQ_PAIRED,
+    Q_HQ_READS,
+    Q_MITO_PAIRED,
+    Q_MITO_READS,
+    Q_PAIRED,
+    Q_Q30_1,
+    Q_Q30_2,
+    Q_READS,
+    QC_FAIL,
+    QUALITY,
+    REF,
+    SECONDARY,
+    START,
+    SUPPLEMENTARY,
+    UMI_AT,
+    UMI_LEN,
+    UNMAPPED,
+    USED,
+)
 
 FNV_OFFSET, FNV_PRIME = np.uint64(1469598103934665603), np.uint64(1099511628211)
 

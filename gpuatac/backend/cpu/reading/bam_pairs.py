@@ -8,36 +8,30 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from gpuatac.backend.cpu.reading.bam import (
+from gpuatac.backend.cpu.reading.bam import FNV_OFFSET, FNV_PRIME
+from gpuatac.backend.protocol.records import (
     CHIMERIC,
     FIVE,
     FIVE_UNCLIPPED,
     FLAG,
-    FNV_OFFSET,
-    FNV_PRIME,
     NAME_AT,
     NAME_LEN,
+    P_BARCODE,
+    P_KIND,
+    P_LEFT,
+    P_LEFT_ALIGNED,
+    P_LEFT_QUALITY,
+    P_REF,
+    P_RIGHT,
+    P_RIGHT_ALIGNED,
+    P_RIGHT_QUALITY,
+    P_UMI,
     QUALITY,
     REF,
     REPEATED,
     UMI_MISMATCH,
     USED,
 )
-
-# Columns of a pair, and of a single read (which has no right mate: START and END of the read instead).
-(
-    P_REF,
-    P_LEFT,
-    P_RIGHT,
-    P_KIND,
-    P_BARCODE,
-    P_UMI,
-    P_LEFT_ALIGNED,
-    P_RIGHT_ALIGNED,
-    P_LEFT_QUALITY,
-    P_RIGHT_QUALITY,
-) = range(10)
-N_PAIR = 10
 
 MIX_OFFSET, MIX_PRIME = np.uint64(0x2545F4914F6CDD1D), np.uint64(0x9E3779B97F4A7C15)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-SECTION_WORDS = 6  # words of 4 bytes
-RECORD_WORDS = 8
+from gpuatac.backend.protocol.host import RECORD_WORDS, SECTION_WORDS
+
 BEDGRAPH, VARIABLE_STEP, FIXED_STEP = 1, 2, 3
 NEWLINE, TAB = 10, 9
 

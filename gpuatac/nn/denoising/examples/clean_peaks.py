@@ -34,7 +34,7 @@ def peaks_of_bed(regions: Any, genome: Genome) -> Peaks:
     >>> peaks_of_bed(["chr1:10-30", "chr1:20-50"], Genome("toy", {"chr1": 100}))[0].tolist()
     [[10, 50]]
     """
-    code, start, end = (np.asarray(part) for part in coordinates(regions_frame(regions), genome, what="peaks"))
+    code, start, end = (np.asarray(part) for part in coordinates(regions_frame(regions, genome), genome, what="peaks"))
     out = {}
     for one in np.unique(code[code >= 0]):
         of = code == one
