@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gpuatac.cli import main
+from gpuatac.cli.app import COMMANDS, command_of
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -40,7 +41,7 @@ def test_blocks_are_python_commands_or_the_drawing_of_the_architecture():
     assert "Fragments (columns on the device" in others[0]
     assert sum(words[0] == "gpuatac" for words in SHELL) >= 10
     assert [words for words in INLINE if not set(words) & set(PLACEHOLDERS)] == [
-        ["gpuatac", "run"], ["gpuatac", "info"], ["gpuatac", "run"]
+        ["gpuatac", "run"], ["gpuatac", "info"], ["gpuatac", "run"], ["gpuatac", "run"]
     ]  # fmt: skip
 
 
@@ -58,8 +59,7 @@ def test_targets_of_make_and_extras_of_pip_are_there():
 
 def test_every_option_that_is_named_is_one_of_a_command(capsys):
     def told(*words: str) -> str:
-        with pytest.raises(SystemExit):
-            main([*words, "--help"])
+        assert main([*words, "--help-all"]) == 0
         return capsys.readouterr().out
 
     subcommands = {words[1] for words in SHELL + INLINE if words[0] == "gpuatac"}
@@ -76,7 +76,7 @@ def runs(words: list[str], folder: Path, what: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_block_runs_in_the_order_of_the_document(tmp_path):
+def test_every_block_runs_in_the_order_of_the_document_and_then_the_examples_of_the_help(tmp_path):
     """Commands of one block may write to one folder, as each stands for itself: it is emptied before. Training is short, in the way
     that the README names. The user's own cell types come into the result of the main job.
     """
@@ -112,3 +112,12 @@ def test_every_block_runs_in_the_order_of_the_document(tmp_path):
     for words in INLINE:
         if words[1:] != ["run"]:
             runs(["-m", *(PLACEHOLDERS.get(word, word) for word in words)], work, shlex.join(words))
+    examples = [shlex.split(line) for name in COMMANDS for line in command_of(name).examples]
+    (work / "possorted_bam.bam").symlink_to(work / "liver.bam")
+    others = [words for words in examples if words not in SHELL + INLINE]
+    assert len(others) < len(examples) / 2
+    for words in others:
+        if "--out" in words and words[1] not in ("run", "simulate"):
+            shutil.rmtree(work / words[words.index("--out") + 1], ignore_errors=True)
+        (work / words[-1]).unlink() if words[1] == "fragments" and (work / words[-1]).exists() else None
+        runs(["-m", *words], work, shlex.join(words))

@@ -42,7 +42,7 @@ COMMAND = Command(
     gather=_gathered,
     examples=(
         "gpuatac fragments possorted_bam.bam fragments.tsv.gz",
-        "gpuatac fragments liver.bam liver.tsv.gz --bulk",
+        "gpuatac fragments liver.bam liver.bed.gz --bulk --min-mapq 10",
     ),
     flags={"bam_file": "BAM", "output_file": "OUT", "is_paired": "--single-end", "n_threads": "--threads"},
     metavars={

@@ -37,7 +37,6 @@ COMMAND = Command(
     examples=(
         "gpuatac run fragments.tsv.gz --genome hg38 --genes gencode.gtf.gz --out results",
         "gpuatac run fragments.tsv.gz --from leiden --resolution 0.5 --out results",
-        "gpuatac run a.tsv.gz b.tsv.gz --genome hg38 --batch-correction harmony --out ab",
     ),
     flags={"fragments": "FRAGMENTS", "from_step": "--from"},
     metavars={

@@ -27,8 +27,8 @@ COMMAND = Command(
     report=_told,
     beside=(logs,),
     examples=(
-        "gpuatac simulate --out sample --cells 500 --types 6",
-        "gpuatac simulate --out deep --cells 50 --frags 20000 --seed 1",
+        "gpuatac simulate --out sample --cells 100 --types 3",
+        "gpuatac simulate --out deep --cells 20 --frags 20000 --seed 1",
     ),
     flags={
         "prefix": "--out",

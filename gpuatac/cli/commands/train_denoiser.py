@@ -128,9 +128,8 @@ COMMAND = Command(
     spread={"data": (TrainingData,), "recipe": (Recipe,), "model_options": (ModelOptions,)},
     gather=_gathered,
     examples=(
-        "gpuatac train-denoiser --clean deep.bw --genome hg38 --out model",
+        "gpuatac train-denoiser --clean deep.bw --genome hg38 --clean-depth 80e6 --out model",
         "gpuatac train-denoiser results/pbmc.h5ad --groupby cell_type --cells 5 10 50 --out model",
-        "gpuatac train-denoiser --clean deep.bw --noisy shallow.bw --model resnet --preset published --out published",
     ),
     flags={"inputs": "INPUT", **FLAGS},
     metavars={
