@@ -7,6 +7,7 @@ import numpy as np
 
 INSERTION, FRAGMENT, PAIRED = range(3)
 _njit = nb.njit(cache=True, nogil=True)
+_inlined = nb.njit(cache=True, nogil=True, forceinline=True)
 
 
 @_njit
@@ -21,12 +22,27 @@ def row_starts(row, per_fragment, n_rows):  # type: ignore[no-untyped-def]
     return ptr
 
 
-@_njit
-def emit_cut_tiles(start, end, row, bin_size, paired, at, out):  # type: ignore[no-untyped-def]
-    """Write the bins of both cuts at ``at[row]``, which moves on; once when ``paired`` and both lie in one bin.
+@_inlined
+def _bin_at(s, first, stop, width):  # type: ignore[no-untyped-def]
+    """The bin of position ``s`` and where it ends, given those of the position before.
 
     Starts ascend, so the bin of the last start is kept with its end: one comparison where a division would stand.
     """
+    if s >= stop:
+        first = s // width
+        stop = (first + 1) * width
+    return first, stop
+
+
+@_inlined
+def _bin_behind(last, first, stop, width):  # type: ignore[no-untyped-def]
+    """The bin of position ``last``, which lies behind bin ``first``: nearly always in the next one."""
+    return first + 1 if last < stop + width else last // width
+
+
+@_njit
+def emit_cut_tiles(start, end, row, bin_size, paired, at, out):  # type: ignore[no-untyped-def]
+    """Write the bins of both cuts at ``at[row]``, which moves on; once when ``paired`` and both lie in one bin."""
     width = np.int64(bin_size)
     first, stop = np.int64(-1), np.int64(0)
     for i in range(start.size):
@@ -34,14 +50,12 @@ def emit_cut_tiles(start, end, row, bin_size, paired, at, out):  # type: ignore[
         if r < 0:
             continue
         s, last = np.int64(start[i]), np.int64(end[i]) - 1
-        if s >= stop:
-            first = s // width
-            stop = (first + 1) * width
+        first, stop = _bin_at(s, first, stop, width)
         k = at[r]
         out[k] = first
         k += 1
         if last >= stop:
-            out[k] = first + 1 if last < stop + width else last // width
+            out[k] = _bin_behind(last, first, stop, width)
             k += 1
         elif not paired:
             out[k] = first
@@ -60,12 +74,8 @@ def emit_span_tiles(start, end, row, bin_size, ptr, at, out):  # type: ignore[no
         if r < 0:
             continue
         s, last = np.int64(start[i]), np.int64(end[i]) - 1
-        if s >= stop:
-            first = s // width
-            stop = (first + 1) * width
-        final = first
-        if last >= stop:
-            final = first + 1 if last < stop + width else last // width
+        first, stop = _bin_at(s, first, stop, width)
+        final = _bin_behind(last, first, stop, width) if last >= stop else first
         if fill:
             k = at[r]
             for b in range(first, final + 1):
