@@ -254,6 +254,22 @@ def parse_regions(names: Iterable[str]) -> pd.DataFrame | None:
     return pd.DataFrame(columns)
 
 
+def lengths_of(var: pd.DataFrame, *, what: str, remedy: str) -> np.ndarray:
+    """float64: bp of each row, by its "start" and "end" or else its name.
+
+    Raises InputError where rows have neither, saying that ``what`` have no length and what to do, or are empty.
+    """
+    if "start" not in var or "end" not in var:
+        parsed = parse_regions(var.index)
+        if parsed is None:
+            msg = f'{what} have no length: var has no "start" and "end", and names are not like chr1:1-2; {remedy}.'
+            raise InputError(msg)
+        var = parsed
+    lengths: np.ndarray = var["end"].to_numpy(np.float64) - var["start"].to_numpy(np.float64)
+    check.none_true(lengths <= 0, f"{what} have no length", "remove them")
+    return lengths
+
+
 def regions_frame(regions: Any) -> pd.DataFrame:
     """Turn any way to name regions into one frame; order and duplicates are kept.
 
