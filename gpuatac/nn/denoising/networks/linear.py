@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
+
 import torch
 from torch import nn
 
 from gpuatac import check
 from gpuatac.nn.denoising.networks.layers import CoverageModel, same_padding
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 class OneConvolution(CoverageModel):
-    """What the two models share: a weighted sum of the ``field`` bases around."""
+    """What the two models share: a weighted sum of the ``field`` bases around, and ``scalars`` to learn, as they are at first."""
 
-    def __init__(self, *, field: int, in_channels: int) -> None:
+    scalars: ClassVar[Mapping[str, float]]
+
+    def __init__(self, *, field: int = 8401, in_channels: int = 1) -> None:
         super().__init__()
         field, in_channels = check.integer("field", field, 1), check.integer("in_channels", in_channels, 1)
         self.options = {"field": field, "in_channels": in_channels}
         self.conv_layer = nn.Conv1d(in_channels, 1, field)
+        for name, value in self.scalars.items():
+            self.register_parameter(name, nn.Parameter(torch.full((1,), value)))
         self.n_extra = in_channels - 1
         self.halo = max(same_padding(field, 1))
 
@@ -53,11 +62,7 @@ class Linear(OneConvolution):
     """
 
     kind = "linear"
-
-    def __init__(self, *, field: int = 8401, in_channels: int = 1) -> None:
-        super().__init__(field=field, in_channels=in_channels)
-        self.slope = nn.Parameter(torch.ones(1))
-        self.intercept = nn.Parameter(torch.zeros(1))
+    scalars: ClassVar = {"slope": 1.0, "intercept": 0.0}
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(n, in_channels, L) to signal and log odds, (n, L) each."""
@@ -90,10 +95,7 @@ class Logistic(OneConvolution):
     """
 
     kind = "logistic"
-
-    def __init__(self, *, field: int = 8401, in_channels: int = 1) -> None:
-        super().__init__(field=field, in_channels=in_channels)
-        self.scale = nn.Parameter(torch.ones(1))
+    scalars: ClassVar = {"scale": 1.0}
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(n, in_channels, L) to signal and log odds, (n, L) each."""
