@@ -253,10 +253,7 @@ def _draw_sizes(ax: Axes, adata: AnnData, *, log_y: bool) -> None:
     ax.set_xlim(0, longest)
     if not log_y:
         ax.set_ylim(bottom=0)
-    _style.thousands(ax.xaxis)
-    _style.thousands(ax.yaxis)
-    ax.set_xlabel("Fragment length (bp)")
-    ax.set_ylabel("Fragments (%)")
+    _label(ax, "Fragment length (bp)", "Fragments (%)")
     over = counts[0] / total
     over_text = "none" if counts[0] == 0 else f"{100 * over:.1f} %" if over >= 5e-4 else "< 0.1 %"
     _style.note(ax, f"{total:,} fragments\n{over_text} longer than {longest:,} bp", y=0.97)
@@ -283,10 +280,7 @@ def _draw_profile(ax: Axes, adata: AnnData, *, smooth: int) -> None:
     ax.set_xlim(-half, half)
     ax.set_ylim(bottom=0)
     ax.set_xticks([-half, -half // 2, 0, half // 2, half])
-    _style.thousands(ax.xaxis)
-    _style.thousands(ax.yaxis)
-    ax.set_xlabel("Distance from TSS (bp)")
-    ax.set_ylabel("Insertions relative to flanks")
+    _label(ax, "Distance from TSS (bp)", "Insertions relative to flanks")
     if slots.LIBRARY_TSSE in adata.uns:
         _style.note(ax, f"TSSe of the library\n{float(adata.uns[slots.LIBRARY_TSSE]):.1f}")
 
@@ -313,10 +307,7 @@ def _draw_tsse(ax: Axes, adata: AnnData, *, min_counts: float | None, min_tsse: 
     if min_counts is not None or min_tsse is not None:
         passing = (depth >= (min_counts or 0)) & (score >= (-np.inf if min_tsse is None else min_tsse))
         _style.note(ax, f"{int(passing.sum()):,} of {len(depth):,} cells pass", x=0.03)
-    _style.thousands(ax.xaxis)
-    _style.thousands(ax.yaxis)
-    ax.set_xlabel("Fragments per cell")
-    ax.set_ylabel("TSS enrichment")
+    _label(ax, "Fragments per cell", "TSS enrichment")
     bar = ax.figure.colorbar(drawn, ax=ax, ticks=[0, 1], shrink=0.5, aspect=12, pad=0.02)
     bar.ax.set_yticklabels(["low", "high"])
     bar.ax.tick_params(length=0)
@@ -368,10 +359,15 @@ def _draw_knee(ax: Axes, adata: AnnData, palette: Palette | None = None) -> None
             )
     if len(names) > 1:
         ax.legend(loc="lower left")
+    _label(ax, "Barcode rank", "Fragments per barcode")
+
+
+def _label(ax: Axes, x: str, y: str) -> None:
+    """Name both axes, their numbers as 1,000."""
     _style.thousands(ax.xaxis)
     _style.thousands(ax.yaxis)
-    ax.set_xlabel("Barcode rank")
-    ax.set_ylabel("Fragments per barcode")
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
 
 
 def _rank_curve(depth: Any, call: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, int]:

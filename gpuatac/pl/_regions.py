@@ -14,7 +14,7 @@ from gpuatac import check, slots
 from gpuatac.backend import backend_of, is_device_array
 from gpuatac.core.differential import groups
 from gpuatac.errors import InputError
-from gpuatac.io.genome.regions import parse_regions
+from gpuatac.io.genome.regions import lengths_of
 from gpuatac.io.matrices.csr_file import by_rows, is_on_disk
 from gpuatac.pl import _style
 from gpuatac.pl._palette import category_colors
@@ -148,7 +148,8 @@ def heat_map(
     x = _matrix(adata)
     at = _columns(adata, listed)
     sums, _ = groups.group_sums(backend_of(x), x, codes, len(names))
-    values = np.log2(1 + groups.rates(sums, "RPKM", None)[:, at] / (_lengths(adata, at) / 1000.0)).T
+    lengths = lengths_of(adata.var.iloc[at], what="regions", remedy="add them to var")
+    values = np.log2(1 + groups.rates(sums, "RPKM", None)[:, at] / (lengths / 1000.0)).T
     if zscore:
         spread = values.std(axis=1, keepdims=True)
         flat = spread <= 1e-9 * np.maximum(np.abs(values).max(axis=1, keepdims=True), 1.0)
@@ -173,19 +174,6 @@ def _columns(adata: AnnData, listed: list[str]) -> np.ndarray:
         msg = f"{len(absent)} of {len(listed)} regions are not in adata.var_names ({', '.join(map(repr, absent[:3]))}); {hint}"
         raise InputError(msg)
     return np.asarray(at, np.intp)
-
-
-def _lengths(adata: AnnData, at: np.ndarray) -> np.ndarray:
-    """float64: bp of the chosen regions."""
-    var: Any = adata.var.iloc[at]
-    if slots.START not in var or slots.END not in var:
-        var = parse_regions(adata.var_names[at])
-        if var is None:
-            msg = 'regions have no length: var has no "start" and "end", and names are not like chr1:1-2; add them to var.'
-            raise InputError(msg)
-    lengths: np.ndarray = var[slots.END].to_numpy(np.float64) - var[slots.START].to_numpy(np.float64)
-    check.none_true(lengths <= 0, "regions have no length", "remove them")
-    return lengths
 
 
 def _matrix(adata: AnnData) -> Any:

@@ -12,7 +12,7 @@ from gpuatac import check, slots
 from gpuatac.backend import backend_of
 from gpuatac.core.differential import groups
 from gpuatac.errors import InputError
-from gpuatac.io.genome.regions import parse_regions
+from gpuatac.io.genome.regions import lengths_of
 from gpuatac.io.matrices.canonical import canonical_matrix
 from gpuatac.provenance import records
 
@@ -66,7 +66,9 @@ def aggregate(
 
     check.one_of("normalize", normalize, (None, "RPM", "RPKM"))
     codes, names = labels_of(adata, groupby)
-    lengths = feature_lengths(adata) if normalize == "RPKM" else None
+    lengths = None
+    if normalize == "RPKM":
+        lengths = lengths_of(adata.var, what="features", remedy='use normalize="RPM"')
     x = canonical_matrix(adata)
     sums, _ = groups.group_sums(backend_of(x), x, codes, len(names))
     n_cells = np.bincount(codes[codes >= 0], minlength=len(names))
@@ -134,17 +136,3 @@ def labels_of(adata: AnnData, groupby: str | Sequence[Any]) -> tuple[np.ndarray,
         msg = "groupby gives no cell a group; pass a column of obs with labels."
         raise InputError(msg)
     return codes.astype(np.int32), [str(name) for name in names]
-
-
-def feature_lengths(adata: AnnData) -> np.ndarray:
-    """Length of each feature in bp, float64."""
-    var = adata.var
-    if slots.START not in var or slots.END not in var:
-        parsed = parse_regions(adata.var_names)
-        if parsed is None:
-            msg = 'features have no length: var has no "start" and "end", and names are not like chr1:1-2; use normalize="RPM".'
-            raise InputError(msg)
-        var = parsed
-    lengths: np.ndarray = var[slots.END].to_numpy(np.float64) - var[slots.START].to_numpy(np.float64)
-    check.none_true(lengths <= 0, "features have no length", "remove them")
-    return lengths

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gpuatac.backend import get
 from gpuatac.backend.protocol import STRATEGIES, Csr
-from gpuatac.core.counting import counts
+from gpuatac.core.counting import counts, quality
 from gpuatac.core.counting.regions import coordinates, gene_spans
 from gpuatac.errors import InputError
 from gpuatac.fragments import Fragments
@@ -96,7 +96,7 @@ def test_no_fragments_at_all_give_zeros(bk):
     assert dense(bk, found, 31).sum() == 0
     totals = counts.cell_totals(bk, sample, 4, mito_codes=[3])
     assert totals.rows.tolist() == totals.copies.tolist() == [0, 0, 0, 0]
-    assert bk.to_host(counts.length_histogram(bk, sample, 5)).tolist() == [0] * 6
+    assert quality.quality(bk, sample, 4, quality.Question(max_length=5)).lengths.tolist() == [0] * 6
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -123,12 +123,11 @@ def test_overlap_with_unsorted_overlapping_regions_counts_once(bk, as_insertion)
     fragments = random_fragments(4)
     spans = [("chr1", 500, 900), ("chr1", 100, 600), ("chr10", 0, 3050), ("chr1", 550, 560), ("nope", 0, 9)]
     at = coordinates(pd.DataFrame(spans, columns=["chrom", "start", "end"]), GENOME, what="regions")
-    found = counts.overlap_counts(
-        bk, asked(bk, fragments), 4, chrom=at.chrom, start=at.start, end=at.end, as_insertion=as_insertion
-    )
+    question = quality.Question(regions=(at,), as_insertion=as_insertion)
+    found = quality.quality(bk, asked(bk, fragments), 4, question).in_regions[0]
     share = oracles.frip(fragments, BARCODES, spans, count_as_insertion=as_insertion)
     total = np.array([sum(f.barcode == b for f in fragments) for b in BARCODES]) * (1 + as_insertion)
-    np.testing.assert_array_equal(bk.to_host(found), np.rint(np.nan_to_num(share) * total))
+    np.testing.assert_array_equal(found, np.rint(np.nan_to_num(share) * total))
 
 
 def test_cell_totals_count_rows_copies_and_mitochondrial_rows(bk):
@@ -143,21 +142,17 @@ def test_cell_totals_count_rows_copies_and_mitochondrial_rows(bk):
 
 def test_lengths_are_added_over_chromosomes(bk):
     fragments = random_fragments(6)
-    sample = asked(bk, fragments)
-    np.testing.assert_array_equal(
-        bk.to_host(counts.length_histogram(bk, sample, 400)),
-        oracles.frag_size_distr(fragments, max_recorded_size=400),
-    )
-    classes = bk.to_host(counts.length_classes(bk, sample, 4))
-    assert classes.sum() == len(fragments)
-    assert classes[0, 1] == sum(147 <= f.end - f.start < 294 and f.barcode == "A" for f in fragments)
+    question = quality.Question(max_length=400, bounds=(147, 294))
+    found = quality.quality(bk, asked(bk, fragments), 4, question)
+    np.testing.assert_array_equal(found.lengths, oracles.frag_size_distr(fragments, max_recorded_size=400))
+    assert found.classes.sum() == len(fragments)
+    assert found.classes[0, 1] == sum(147 <= f.end - f.start < 294 and f.barcode == "A" for f in fragments)
 
 
 def test_cuts_on_chromosomes_without_a_tss_belong_to_all_cuts(bk):
     fragments = [oracles.Fragment("chr1", 3000, 3100, "A"), oracles.Fragment("chrM", 5, 50, "A")]
-    found = counts.tss_counts(
-        bk, asked(bk, fragments), 4, chrom=np.array([0]), pos=np.array([3000]), reverse=np.array([False])
-    )
+    site = quality.Sites(np.array([0]), np.array([3000]), np.array([False]))
+    found = quality.quality(bk, asked(bk, fragments), 4, quality.Question(sites=site)).tss
     assert (found.n_inside, found.n_insertions) == (2, 4)
 
 

@@ -323,7 +323,7 @@ def test_the_sweep_that_skips_low_pileups_finds_the_same_segments(name, weighted
         found = []
         for sweep, first in ((run, low), (plain, True)):
             out, state = np.zeros((4, 10_000), np.int32), np.zeros(sweeps.STATE, np.int64)
-            n = sweep(*streams.arrays, first, least, state, out, 0)
+            n = sweep(*streams.tracks, first, least, state, out, 0)
             found.append(out[:, :n])
         assert found[0].shape[1] > 50
         np.testing.assert_array_equal(*found)

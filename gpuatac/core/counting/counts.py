@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from gpuatac.backend.protocol import Backend, Csr, Strategy, TssCounts
+from gpuatac.backend.protocol import Backend, Csr, Strategy
 from gpuatac.fragments import CellTotals, Columns, Fragments
 from gpuatac.memory import get_memory
 from gpuatac.threads import COUNTING_THREAD, get_threads
@@ -203,35 +203,6 @@ def region_matrix(
     return bk.matrices.take_columns(joined, bk.asarray(source), n_columns=int(fresh.sum()))
 
 
-def overlap_counts(
-    bk: Backend,
-    sample: Sample,
-    n_rows: int,
-    *,
-    chrom: np.ndarray,
-    start: np.ndarray,
-    end: np.ndarray,
-    as_insertion: bool,
-) -> Any:
-    """Fragments (or cuts) of each row that meet any of the regions: int64 (n_rows,)."""
-    c, s, e = merge_intervals(chrom, start, end)
-
-    def work(code: int, f_start: Any, f_end: Any, row: Any) -> Any:
-        lo, hi = np.searchsorted(c, [code, code + 1])
-        return bk.counting.overlap_any(
-            f_start,
-            f_end,
-            row,
-            n_rows=n_rows,
-            region_start=bk.asarray(s[lo:hi]),
-            region_end=bk.asarray(e[lo:hi]),
-            as_insertion=as_insertion,
-        )
-
-    parts = over_chromosomes(bk, sample, work, [int(k) for k in np.unique(c)])
-    return sum(parts.values(), bk.xp.zeros(n_rows, np.int64))
-
-
 def merge_intervals(chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sorted disjoint intervals (int32) covering the same bases; codes below 0 and empty intervals are left out."""
     keep = (chrom >= 0) & (end > start)
@@ -247,53 +218,6 @@ def merge_intervals(chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> tu
     fresh[1:] = chrom[1:] * span + start[1:] > reach[:-1]
     last = np.append(np.flatnonzero(fresh)[1:] - 1, order.size - 1)
     return chrom[fresh].astype(np.int32), start[fresh].astype(np.int32), (reach[last] % span).astype(np.int32)
-
-
-def tss_counts(
-    bk: Backend, sample: Sample, n_rows: int, *, chrom: np.ndarray, pos: np.ndarray, reverse: np.ndarray
-) -> TssCounts:
-    """Cuts around TSSs summed over chromosomes; every chromosome counts towards ``n_insertions``."""
-    order = np.lexsort((pos, chrom))
-    chrom, pos, reverse = chrom[order], pos[order].astype(np.int32), reverse[order].astype(bool)
-
-    def work(code: int, start: Any, end: Any, row: Any) -> TssCounts:
-        lo, hi = np.searchsorted(chrom, [code, code + 1])
-        return bk.counting.tss_counts(
-            start,
-            end,
-            row,
-            n_rows=n_rows,
-            tss=bk.asarray(pos[lo:hi]),
-            reverse=bk.asarray(reverse[lo:hi]),
-            window=TSS_WINDOW,
-            half_center=TSS_HALF_CENTER,
-            edge=TSS_EDGE,
-        )
-
-    total = TssCounts(
-        bk.xp.zeros(n_rows, np.int64), bk.xp.zeros(n_rows, np.int64), bk.xp.zeros(2 * TSS_WINDOW + 1, np.int64), 0, 0
-    )
-    for part in over_chromosomes(bk, sample, work).values():
-        total = TssCounts(*(a + b for a, b in zip(total, part, strict=True)))
-    return total
-
-
-def length_histogram(bk: Backend, sample: Sample, max_length: int) -> Any:
-    """Fragments by length: int64 (max_length + 1,), entry 0 = longer."""
-    parts = over_chromosomes(
-        bk, sample, lambda _c, start, end, row: bk.counting.length_histogram(start, end, row, max_length=max_length)
-    )
-    return sum(parts.values(), bk.xp.zeros(max_length + 1, np.int64))
-
-
-def length_classes(bk: Backend, sample: Sample, n_rows: int, bounds: tuple[int, ...] = NUCLEOSOME_BOUNDS) -> Any:
-    """Fragments of each row by length class: int64 (n_rows, len(bounds) + 1)."""
-    parts = over_chromosomes(
-        bk,
-        sample,
-        lambda _c, start, end, row: bk.counting.length_classes(start, end, row, n_rows=n_rows, bounds=bounds),
-    )
-    return sum(parts.values(), bk.xp.zeros((n_rows, len(bounds) + 1), np.int64))
 
 
 def cell_totals(bk: Backend, sample: Sample, n_rows: int, *, mito_codes: Sequence[int]) -> CellTotals:

@@ -128,16 +128,7 @@ def make_fragment_file(
     'chr1\\t104\\t295\\tAAC\\t1\\n'
     """
     choices = _choices(
-        barcode_tag,
-        barcode_regex,
-        umi_tag,
-        umi_regex,
-        min_mapq,
-        is_paired,
-        shift_left,
-        shift_right,
-        chrM,
-        n_threads,
+        barcode_tag, barcode_regex, umi_tag, umi_regex, min_mapq, is_paired, shift_left, shift_right, chrM, n_threads
     )
     check.one_of("source", source, (None, "10x"))
     output = Path(output_file)
@@ -208,16 +199,7 @@ def read_bam_fragments(
     Fragments: 1 fragments of 1 barcodes on a
     """
     choices = _choices(
-        barcode_tag,
-        barcode_regex,
-        umi_tag,
-        umi_regex,
-        min_mapq,
-        is_paired,
-        shift_left,
-        shift_right,
-        (),
-        n_threads,
+        barcode_tag, barcode_regex, umi_tag, umi_regex, min_mapq, is_paired, shift_left, shift_right, (), n_threads
     )
     table = read_table(Path(bam_file), choices, None, genome)
     target = genome or Genome(Path(bam_file).stem, dict(zip(table.names, table.sizes.tolist(), strict=True)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from gpuatac import check
 from gpuatac.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,3 +113,19 @@ def checked_window(genome: Genome, chrom: str, start: int, end: int, *, what: st
         msg = f"{what} must have 0 <= start < end <= {size:,} (the size of {chrom}), got {start:,}-{end:,}; correct it."
         raise InputError(msg)
     return code, int(start), int(end)
+
+
+def lengths_of(var: pd.DataFrame, *, what: str, remedy: str) -> np.ndarray:
+    """float64: bp of each row, by its "start" and "end" or else its name.
+
+    Raises InputError where rows have neither, saying that ``what`` have no length and what to do, or are empty.
+    """
+    if "start" not in var or "end" not in var:
+        parsed = parse_regions(var.index)
+        if parsed is None:
+            msg = f'{what} have no length: var has no "start" and "end", and names are not like chr1:1-2; {remedy}.'
+            raise InputError(msg)
+        var = parsed
+    lengths: np.ndarray = var["end"].to_numpy(np.float64) - var["start"].to_numpy(np.float64)
+    check.none_true(lengths <= 0, f"{what} have no length", "remove them")
+    return lengths

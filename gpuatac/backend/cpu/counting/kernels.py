@@ -7,6 +7,7 @@ import numpy as np
 
 INSERTION, FRAGMENT, PAIRED = range(3)
 _njit = nb.njit(cache=True, nogil=True)
+_inlined = nb.njit(cache=True, nogil=True, forceinline=True)
 
 
 @_njit
@@ -21,30 +22,37 @@ def row_starts(row, per_fragment, n_rows):  # type: ignore[no-untyped-def]
     return ptr
 
 
+@_inlined
+def _bins(start, end, bin_size, first, stop):  # type: ignore[no-untyped-def]
+    """The bin of a fragment's first base and where it ends, given those of the fragment before, and the bin of its last base.
+
+    Starts ascend, so the bin of the last start is kept with its end: one comparison where a division would stand. The last
+    base nearly always lies in the same bin or the next.
+    """
+    s, last, width = np.int64(start), np.int64(end) - 1, np.int64(bin_size)
+    if s >= stop:
+        first = s // width
+        stop = (first + 1) * width
+    final = first
+    if last >= stop:
+        final = first + 1 if last < stop + width else last // width
+    return first, stop, final
+
+
 @_njit
 def emit_cut_tiles(start, end, row, bin_size, paired, at, out):  # type: ignore[no-untyped-def]
-    """Write the bins of both cuts at ``at[row]``, which moves on; once when ``paired`` and both lie in one bin.
-
-    Starts ascend, so the bin of the last start is kept with its end: one comparison where a division would stand.
-    """
-    width = np.int64(bin_size)
+    """Write the bins of both cuts at ``at[row]``, which moves on; once when ``paired`` and both lie in one bin."""
     first, stop = np.int64(-1), np.int64(0)
     for i in range(start.size):
         r = row[i]
         if r < 0:
             continue
-        s, last = np.int64(start[i]), np.int64(end[i]) - 1
-        if s >= stop:
-            first = s // width
-            stop = (first + 1) * width
+        first, stop, final = _bins(start[i], end[i], bin_size, first, stop)
         k = at[r]
         out[k] = first
         k += 1
-        if last >= stop:
-            out[k] = first + 1 if last < stop + width else last // width
-            k += 1
-        elif not paired:
-            out[k] = first
+        if final > first or not paired:
+            out[k] = final
             k += 1
         at[r] = k
 
@@ -52,20 +60,13 @@ def emit_cut_tiles(start, end, row, bin_size, paired, at, out):  # type: ignore[
 @_njit
 def emit_span_tiles(start, end, row, bin_size, ptr, at, out):  # type: ignore[no-untyped-def]
     """Count entries per row into ``ptr[row + 1]`` when ``out`` is empty, else write every bin a fragment overlaps."""
-    fill = out.size > 0
-    width = np.int64(bin_size)
     first, stop = np.int64(-1), np.int64(0)
+    fill = out.size > 0
     for i in range(start.size):
         r = row[i]
         if r < 0:
             continue
-        s, last = np.int64(start[i]), np.int64(end[i]) - 1
-        if s >= stop:
-            first = s // width
-            stop = (first + 1) * width
-        final = first
-        if last >= stop:
-            final = first + 1 if last < stop + width else last // width
+        first, stop, final = _bins(start[i], end[i], bin_size, first, stop)
         if fill:
             k = at[r]
             for b in range(first, final + 1):

@@ -43,7 +43,7 @@ class Peaks:
                     continue
                 run = sweeps.lengths_weighted if streams.weighted else sweeps.lengths_plain
                 state[: sweeps.TAKEN] = 0
-                while not run(*streams.arrays, geometry.clip, own.dense, keys, sums, state):
+                while not run(*streams.tracks, geometry.clip, own.dense, keys, sums, state):
                     keys, sums = sweeps.grown(keys, sums)
             dense_keys, dense_sums = sweeps.taken_cells(own.dense, state[sweeps.MAX_N], state[sweeps.MAX_T])
             used = keys != sweeps.NONE
@@ -112,13 +112,13 @@ class Peaks:
 
 
 class _Streams:
-    """The four streams of one group on one chromosome, as the sweeps take them."""
+    """The pileup and the background of one group on one chromosome, as the sweeps take them."""
 
     def __init__(self, arrays: list[np.ndarray], weights: list[np.ndarray], offsets: list[int]) -> None:
         self.weighted = bool(weights)
         empty = np.empty(0, np.int32)
-        own = tuple(weights) if weights else (empty, empty, empty, empty)
-        self.arrays = (*arrays, own, np.array(offsets, np.int64))
+        own = weights or [empty] * 4
+        self.tracks = tuple((tuple(arrays[k]), tuple(own[k]), tuple(offsets[k])) for k in (slice(2), slice(2, 4)))
         closes, ends = arrays[1], arrays[3]
         self.background_ends_last = ends.size == 1 or int(ends[-2]) + offsets[3] >= int(closes[-2]) + offsets[1]
 
@@ -178,7 +178,7 @@ def _above(
     holes = cutoffs.holes[group] if cutoffs.holes else None
     while True:
         before = found
-        found = run(*streams.arrays, low, least, state, out, found)
+        found = run(*streams.tracks, low, least, state, out, found)
         last = found < out.shape[1]
         if holes is not None:
             new = out[:, before:found]

@@ -99,63 +99,95 @@ def _position(x: Any, offset: Any, low: Any) -> Any:
     return BEYOND if x == SENTINEL else max(np.int64(x) + offset, low)
 
 
+@nb.njit(inline="always")
+def _resumed(state: Any, pileup: Any, background: Any, clip: Any, weighted: Any) -> Any:
+    """Where a sweep stands: (t, c, the end of the last segment, whether it has begun, then of the pileup and of the
+    background which events come next, then where those lie, then the lowest position there is).
+    """
+    low = np.int64(0) if clip else np.int64(-(1 << 40))
+    (opens, closes), (opening, _), (open_offset, close_offset) = pileup
+    (starts, ends), _, (start_offset, end_offset) = background
+    i, j, k, m = state[0], state[1], state[2], state[3]
+    t, begun = state[4], state[7]
+    if not clip and not begun:
+        while opens[i] == 0 and i < closes.size - 1:
+            t += opening[i] if weighted else 1
+            i += 1
+    own = _position(opens[i], open_offset, low), _position(closes[j], close_offset, low)
+    around = _position(starts[k], start_offset, low), _position(ends[m], end_offset, low)
+    return t, state[5], state[6], begun, (i, j), (k, m), own, around, low
+
+
+@nb.njit(inline="always")
+def _keep(state: Any, t: Any, c: Any, prev: Any, begun: Any, at: Any, around_at: Any) -> Any:
+    """Keeps where a sweep stands, for ``_resumed``."""
+    state[0], state[1], state[2], state[3] = at[0], at[1], around_at[0], around_at[1]
+    state[4], state[5], state[6], state[7] = t, c, prev, begun
+
+
+@nb.njit(forceinline=True)
+def _passed(p: Any, count: Any, at: Any, event: Any, track: Any, low: Any, weighted: Any) -> Any:
+    """The count of a track behind its events up to ``p``, which events come next, and where those lie."""
+    (opens, closes), (opening, closing), (open_offset, close_offset) = track
+    i, j = at
+    opened, shut = event
+    while opened <= p:
+        count += opening[i] if weighted else 1
+        i += 1
+        opened = _position(opens[i], open_offset, low)
+    while shut <= p:
+        count -= closing[j] if weighted else 1
+        j += 1
+        shut = _position(closes[j], close_offset, low)
+    return count, (i, j), (opened, shut)
+
+
+@nb.njit(inline="always")
+def _step(
+    t: Any,
+    c: Any,
+    at: Any,
+    around_at: Any,
+    own: Any,
+    around: Any,
+    pileup: Any,
+    background: Any,
+    low: Any,
+    weighted: Any,
+) -> Any:
+    """Past the next position with an event: that position, then t, c, and the events that come next.
+
+    No branch stands around the calls: under one, Numba counts references to the arrays at every step (7 times slower).
+    """
+    p = min(own[0], own[1], around[0], around[1])
+    t, at, own = _passed(p, t, at, own, pileup, low, weighted)
+    c, around_at, around = _passed(p, c, around_at, around, background, low, weighted)
+    return p, t, c, at, around_at, own, around
+
+
 def _sweep(*, weighted: bool) -> Any:
-    """The two passes, for streams with or without weights."""
+    """The passes, for tracks with or without weights.
+
+    A track, ``pileup`` or ``background``, is two streams that open and close its intervals, their weights and their offsets:
+    ((int32 (n + 1,), int32 (n + 1,)), (int32 (n,), int32 (n,)), (int, int)).
+    """
 
     @_njit
-    def lengths(
-        opens: Any,
-        closes: Any,
-        starts: Any,
-        ends: Any,
-        weights: Any,
-        offsets: Any,
-        clip: Any,
-        dense: Any,
-        keys: Any,
-        sums: Any,
-        state: Any,
-    ) -> Any:
+    def lengths(pileup: Any, background: Any, clip: Any, dense: Any, keys: Any, sums: Any, state: Any) -> Any:
         """Adds the length of each segment to ``dense`` (n * DENSE_T + t) or, for large counts, to the table (keys, sums).
 
         Stops when the table is half full: whoever calls gives it more room and calls again with the same ``state`` (zeros at
         first). True when all is done. ``state`` also holds how many keys are taken and the largest n and t of ``dense``.
         """
-        low = np.int64(0) if clip else np.int64(-(1 << 40))
-        d1, d2, d3, d4 = offsets[0], offsets[1], offsets[2], offsets[3]
-        n_closes, n_ends = closes.size - 1, ends.size - 1
+        n_closes, n_ends = pileup[0][1].size - 1, background[0][1].size - 1
         stop_with_background = n_ends > 0
-        i, j, k, m = state[0], state[1], state[2], state[3]
-        t, c, prev, begun = state[4], state[5], state[6], state[7]
+        t, c, prev, begun, at, around_at, own, around, low = _resumed(state, pileup, background, clip, weighted)
         max_n, max_t = state[MAX_N], state[MAX_T]
-        if not clip and not begun:
-            while opens[i] == 0 and i < n_closes:
-                t += weights[0][i] if weighted else 1
-                i += 1
-        p1, p2 = _position(opens[i], d1, low), _position(closes[j], d2, low)
-        p3, p4 = _position(starts[k], d3, low), _position(ends[m], d4, low)
-        while j < n_closes and (m < n_ends or not stop_with_background):
-            pt, pc = min(p1, p2), min(p3, p4)
-            p = min(pt, pc)
+        while at[1] < n_closes and (around_at[1] < n_ends or not stop_with_background):
             t0, c0 = t, c
-            if pt == p:
-                while p1 == p:
-                    t += weights[0][i] if weighted else 1
-                    i += 1
-                    p1 = _position(opens[i], d1, low)
-                while p2 == p:
-                    t -= weights[1][j] if weighted else 1
-                    j += 1
-                    p2 = _position(closes[j], d2, low)
-            if pc == p:
-                while p3 == p:
-                    c += weights[2][k] if weighted else 1
-                    k += 1
-                    p3 = _position(starts[k], d3, low)
-                while p4 == p:
-                    c -= weights[3][m] if weighted else 1
-                    m += 1
-                    p4 = _position(ends[m], d4, low)
+            p, t, c, at, around_at, own, around = _step(
+                t, c, at, around_at, own, around, pileup, background, low, weighted
+            )
             if ((t != t0) | (c != c0)) & ((p != 0) | (begun != 0)):
                 if (c0 < DENSE_N) & (t0 < DENSE_T):
                     dense[c0 * DENSE_T + t0] += p - prev
@@ -168,150 +200,60 @@ def _sweep(*, weighted: bool) -> Any:
                         break
                 prev = p
             begun = np.int64(1)
-        state[0], state[1], state[2], state[3] = i, j, k, m
-        state[4], state[5], state[6], state[7] = t, c, prev, begun
+        _keep(state, t, c, prev, begun, at, around_at)
         state[MAX_N], state[MAX_T] = max_n, max_t
-        return j >= n_closes or (stop_with_background and m >= n_ends)
+        return at[1] >= n_closes or (stop_with_background and around_at[1] >= n_ends)
 
     @_njit
-    def above(
-        opens: Any,
-        closes: Any,
-        starts: Any,
-        ends: Any,
-        weights: Any,
-        offsets: Any,
-        clip: Any,
-        least: Any,
-        state: Any,
-        out: Any,
-        found: Any,
-    ) -> Any:
+    def above(pileup: Any, background: Any, clip: Any, least: Any, state: Any, out: Any, found: Any) -> Any:
         """Writes start, end, t and n of the segments with t >= least[n] into ``out`` (int32 (4, room)), behind the ``found`` that
         are there already; gives how many there are then.
 
         Stops when ``out`` is full: whoever calls makes room and calls again with the same ``state`` (zeros at first). All is done
         when it is not full.
         """
-        low = np.int64(0) if clip else np.int64(-(1 << 40))
-        d1, d2, d3, d4 = offsets[0], offsets[1], offsets[2], offsets[3]
-        n_closes, n_ends = closes.size - 1, ends.size - 1
+        n_closes, n_ends, room = pileup[0][1].size - 1, background[0][1].size - 1, out.shape[1]
         stop_with_background = n_ends > 0
-        i, j, k, m = state[0], state[1], state[2], state[3]
-        t, c, prev, begun = state[4], state[5], state[6], state[7]
-        room = out.shape[1]
-        if not clip and not begun:
-            while opens[i] == 0 and i < n_closes:
-                t += weights[0][i] if weighted else 1
-                i += 1
-        p1, p2 = _position(opens[i], d1, low), _position(closes[j], d2, low)
-        p3, p4 = _position(starts[k], d3, low), _position(ends[m], d4, low)
-        while found < room and j < n_closes and (m < n_ends or not stop_with_background):
-            pt, pc = min(p1, p2), min(p3, p4)
-            p = min(pt, pc)
+        t, c, prev, begun, at, around_at, own, around, low = _resumed(state, pileup, background, clip, weighted)
+        while found < room and at[1] < n_closes and (around_at[1] < n_ends or not stop_with_background):
             t0, c0 = t, c
-            if pt == p:
-                while p1 == p:
-                    t += weights[0][i] if weighted else 1
-                    i += 1
-                    p1 = _position(opens[i], d1, low)
-                while p2 == p:
-                    t -= weights[1][j] if weighted else 1
-                    j += 1
-                    p2 = _position(closes[j], d2, low)
-            if pc == p:
-                while p3 == p:
-                    c += weights[2][k] if weighted else 1
-                    k += 1
-                    p3 = _position(starts[k], d3, low)
-                while p4 == p:
-                    c -= weights[3][m] if weighted else 1
-                    m += 1
-                    p4 = _position(ends[m], d4, low)
+            p, t, c, at, around_at, own, around = _step(
+                t, c, at, around_at, own, around, pileup, background, low, weighted
+            )
             if ((t != t0) | (c != c0)) & ((p != 0) | (begun != 0)):
                 if t0 >= least[c0]:
                     out[0, found], out[1, found], out[2, found], out[3, found] = prev, p, t0, c0
                     found += 1
                 prev = p
             begun = np.int64(1)
-        state[0], state[1], state[2], state[3] = i, j, k, m
-        state[4], state[5], state[6], state[7] = t, c, prev, begun
+        _keep(state, t, c, prev, begun, at, around_at)
         return found
 
     @_njit
-    def above_clipped(
-        opens: Any,
-        closes: Any,
-        starts: Any,
-        ends: Any,
-        weights: Any,
-        offsets: Any,
-        lowest: Any,
-        least: Any,
-        state: Any,
-        out: Any,
-        found: Any,
-    ) -> Any:
+    def above_clipped(pileup: Any, background: Any, lowest: Any, least: Any, state: Any, out: Any, found: Any) -> Any:
         """As ``above``, faster, where positions are clipped and the background ends last: below ``lowest``, the smallest of
         ``least``, only the pileup is followed, and the background catches up where the pileup rises to it.
         """
-        low = np.int64(0)
-        d1, d2, d3, d4 = offsets[0], offsets[1], offsets[2], offsets[3]
-        n_closes, room = closes.size - 1, out.shape[1]
-        i, j, k, m = state[0], state[1], state[2], state[3]
-        t, c, prev = state[4], state[5], state[6]
-        p1, p2 = _position(opens[i], d1, low), _position(closes[j], d2, low)
-        p3, p4 = _position(starts[k], d3, low), _position(ends[m], d4, low)
-        while found < room and j < n_closes:
+        n_closes, room = pileup[0][1].size - 1, out.shape[1]
+        t, c, prev, begun, at, around_at, own, around, low = _resumed(state, pileup, background, True, weighted)
+        while found < room and at[1] < n_closes:
             if t < lowest:
-                p = min(p1, p2)
-                while p1 == p:
-                    t += weights[0][i] if weighted else 1
-                    i += 1
-                    p1 = _position(opens[i], d1, low)
-                while p2 == p:
-                    t -= weights[1][j] if weighted else 1
-                    j += 1
-                    p2 = _position(closes[j], d2, low)
+                p = min(own[0], own[1])
+                t, at, own = _passed(p, t, at, own, pileup, low, weighted)
                 if t >= lowest:
-                    while p3 <= p:
-                        c += weights[2][k] if weighted else 1
-                        k += 1
-                        p3 = _position(starts[k], d3, low)
-                    while p4 <= p:
-                        c -= weights[3][m] if weighted else 1
-                        m += 1
-                        p4 = _position(ends[m], d4, low)
+                    c, around_at, around = _passed(p, c, around_at, around, background, low, weighted)
                     prev = p
                 continue
-            pt, pc = min(p1, p2), min(p3, p4)
-            p = min(pt, pc)
             t0, c0 = t, c
-            if pt == p:
-                while p1 == p:
-                    t += weights[0][i] if weighted else 1
-                    i += 1
-                    p1 = _position(opens[i], d1, low)
-                while p2 == p:
-                    t -= weights[1][j] if weighted else 1
-                    j += 1
-                    p2 = _position(closes[j], d2, low)
-            if pc == p:
-                while p3 == p:
-                    c += weights[2][k] if weighted else 1
-                    k += 1
-                    p3 = _position(starts[k], d3, low)
-                while p4 == p:
-                    c -= weights[3][m] if weighted else 1
-                    m += 1
-                    p4 = _position(ends[m], d4, low)
+            p, t, c, at, around_at, own, around = _step(
+                t, c, at, around_at, own, around, pileup, background, low, weighted
+            )
             if (t != t0) | (c != c0):
                 if t0 >= least[c0]:
                     out[0, found], out[1, found], out[2, found], out[3, found] = prev, p, t0, c0
                     found += 1
                 prev = p
-        state[0], state[1], state[2], state[3] = i, j, k, m
-        state[4], state[5], state[6] = t, c, prev
+        _keep(state, t, c, prev, begun, at, around_at)
         return found
 
     return lengths, above, above_clipped

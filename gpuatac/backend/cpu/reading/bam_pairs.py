@@ -135,6 +135,17 @@ def pair_up(
     return n, waiting
 
 
+@nb.njit(cache=True, nogil=True, forceinline=True)
+def _differ(p: Any, r: Any, a: Any) -> bool:
+    """Whether two rows differ in left end, kind, barcode or UMI."""
+    return (
+        p[r, P_LEFT] != p[a, P_LEFT]
+        or p[r, P_KIND] != p[a, P_KIND]
+        or p[r, P_BARCODE] != p[a, P_BARCODE]
+        or p[r, P_UMI] != p[a, P_UMI]
+    )
+
+
 @nb.njit(cache=True, nogil=True)
 def distinct_pairs(p: Any, order: Any, start: Any, end: Any, barcode: Any, count: Any) -> int:
     """One fragment for each run of equal (left, right, kind, barcode, UMI) in ``order``; the number of them.
@@ -148,13 +159,7 @@ def distinct_pairs(p: Any, order: Any, start: Any, end: Any, barcode: Any, count
         left, right, j = a, a, i
         while j < order.size:
             r = order[j]
-            if (
-                p[r, P_LEFT] != p[a, P_LEFT]
-                or p[r, P_RIGHT] != p[a, P_RIGHT]
-                or p[r, P_KIND] != p[a, P_KIND]
-                or p[r, P_BARCODE] != p[a, P_BARCODE]
-                or p[r, P_UMI] != p[a, P_UMI]
-            ):
+            if p[r, P_RIGHT] != p[a, P_RIGHT] or _differ(p, r, a):
                 break
             gain = p[r, P_LEFT_QUALITY] - p[left, P_LEFT_QUALITY]
             clip = abs(p[r, P_LEFT_ALIGNED] - p[r, P_LEFT]) - abs(p[left, P_LEFT_ALIGNED] - p[left, P_LEFT])
@@ -185,12 +190,7 @@ def distinct_singles(p: Any, order: Any, start: Any, end: Any, barcode: Any, cou
         best, j = a, i
         while j < order.size:
             r = order[j]
-            if (
-                p[r, P_LEFT] != p[a, P_LEFT]
-                or p[r, P_KIND] != p[a, P_KIND]
-                or p[r, P_BARCODE] != p[a, P_BARCODE]
-                or p[r, P_UMI] != p[a, P_UMI]
-            ):
+            if _differ(p, r, a):
                 break
             gain = p[r, P_LEFT_QUALITY] - p[best, P_LEFT_QUALITY]
             longer = (p[r, P_RIGHT_ALIGNED] - p[r, P_LEFT_ALIGNED]) - (

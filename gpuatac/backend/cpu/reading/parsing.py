@@ -265,20 +265,8 @@ def _parse(text, n_lines, names, name_ptr, codes, sizes, bulk, reach):  # type: 
         n_known = 1
         known[0, KNOWN_ROWS], known[0, KNOWN_COPIES] = state[ROW], state[ROW]
     error_line, error_code = (-1, 0) if reason == DONE else (state[LINE], reason)
-    return (
-        state[ROW],
-        chrom,
-        start,
-        end,
-        count,
-        strand,
-        barcode,
-        known[:n_known],
-        dropped,
-        unknown,
-        error_line,
-        error_code,
-    )
+    rows = chrom, start, end, count, strand, barcode
+    return state[ROW], rows, known[:n_known], dropped, unknown, error_line, error_code
 
 
 @nb.njit(cache=True, nogil=True)
@@ -310,20 +298,10 @@ class Parsing:
         names = np.frombuffer(b"".join(chrom_names), np.uint8)
         name_ptr = np.concatenate([[0], np.cumsum([len(n) for n in chrom_names], dtype=np.int64)])
         n_lines = _count_lines(text)
-        (
-            n,
-            chrom,
-            start,
-            end,
-            count,
-            strand,
-            barcode,
-            known,
-            dropped,
-            unknown_names,
-            error_line,
-            error_code,
-        ) = _parse(text, n_lines, names, name_ptr, chrom_codes.astype(np.int32), sizes.astype(np.int64), bulk, reach)
+        n, rows, known, dropped, unknown_names, error_line, error_code = _parse(
+            text, n_lines, names, name_ptr, chrom_codes.astype(np.int32), sizes.astype(np.int64), bulk, reach
+        )
+        chrom, start, end, count, strand, barcode = rows
         if bulk:
             name_text = np.frombuffer(b"bulk" if n else b"", np.uint8)
             name_ptr = np.array([0, 4] if n else [0], np.int64)

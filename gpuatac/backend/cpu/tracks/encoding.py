@@ -185,6 +185,16 @@ def _put_text(out, at, text, lo, hi):  # type: ignore[no-untyped-def]
     return at
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _put_row(out, at, name, start, end, text, lo, hi):  # type: ignore[no-untyped-def]
+    at = _put_text(out, at, name, 0, name.size)
+    at = _put_number(out, at, np.uint32(start))
+    out[at] = TAB
+    at = _put_number(out, at + 1, np.uint32(end))
+    out[at] = TAB
+    return _put_text(out, at + 1, text, lo, hi)
+
+
 @njit(cache=True, nogil=True)
 def bedgraph_lines(name, start, end, number, text, text_ptr, out):  # type: ignore[no-untyped-def]
     """Lines "name start end value" split at tabs, the value being text ``number``; returns the bytes written.
@@ -193,12 +203,7 @@ def bedgraph_lines(name, start, end, number, text, text_ptr, out):  # type: igno
     """
     at = 0
     for i in range(start.size):
-        at = _put_text(out, at, name, 0, name.size)
-        at = _put_number(out, at, np.uint32(start[i]))
-        out[at] = TAB
-        at = _put_number(out, at + 1, np.uint32(end[i]))
-        out[at] = TAB
-        at = _put_text(out, at + 1, text, text_ptr[number[i]], text_ptr[number[i] + 1])
+        at = _put_row(out, at, name, start[i], end[i], text, text_ptr[number[i]], text_ptr[number[i] + 1])
     return at
 
 
@@ -210,12 +215,7 @@ def fragment_lines(name, start, end, cell, count, text, text_ptr, out):  # type:
     """
     at = 0
     for i in range(start.size):
-        at = _put_text(out, at, name, 0, name.size)
-        at = _put_number(out, at, np.uint32(start[i]))
-        out[at] = TAB
-        at = _put_number(out, at + 1, np.uint32(end[i]))
-        out[at] = TAB
-        at = _put_text(out, at + 1, text, text_ptr[cell[i]], text_ptr[cell[i] + 1])
+        at = _put_row(out, at, name, start[i], end[i], text, text_ptr[cell[i]], text_ptr[cell[i] + 1])
         at = _put_number(out, at, np.uint32(count[i]))
         out[at] = NEWLINE
         at += 1
