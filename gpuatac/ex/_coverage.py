@@ -19,10 +19,10 @@ from gpuatac.core.tracks import coverage
 from gpuatac.core.tracks.coverage import Denominator, Method, Normalization, Reads
 from gpuatac.core.tracks.pseudobulk import FragmentFilter
 from gpuatac.errors import InputError
-from gpuatac.ex import _outputs as outputs
 from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.fragments.pseudobulk import Pseudobulks
 from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.tracks import outputs
 from gpuatac.io.tracks.bigwig import BigWigWriter
 from gpuatac.io.tracks.text_tracks import TextWriter, bedgraph_text
 from gpuatac.memory import get_memory

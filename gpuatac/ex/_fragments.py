@@ -11,10 +11,10 @@ import numpy as np
 from gpuatac import slots
 from gpuatac.backend import get
 from gpuatac.errors import InputError, MissingSlotError
-from gpuatac.ex import _outputs as outputs
 from gpuatac.ex._coverage import length_filter
 from gpuatac.io.fragments.attach import attached, genome_of
 from gpuatac.io.fragments.store import backend_holding
+from gpuatac.io.tracks import outputs
 from gpuatac.io.tracks.text_tracks import TextWriter, fragment_text, texts_of
 from gpuatac.progress import bar
 from gpuatac.provenance import records

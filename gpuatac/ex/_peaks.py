@@ -10,7 +10,7 @@ import pandas as pd
 
 from gpuatac import check, slots
 from gpuatac.errors import InputError
-from gpuatac.ex import _outputs as outputs
+from gpuatac.io.tracks import outputs
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from gpuatac.io.genome.transcripts import read_transcripts, tss_table
 from gpuatac.memory import get_memory
 from gpuatac.provenance import records
 from gpuatac.tl._aggregates import random_aggregates, rows_of
-from gpuatac.tl._denoise import backend_of_fragments, extra_of, fragment_tracks, region_set
+from gpuatac.tl.denoising import backend_of_fragments, extra_of, fragment_tracks, region_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -18,9 +18,9 @@ import zstandard
 import gpuatac as ga
 from gpuatac import memory
 from gpuatac.errors import GpuatacError, InputError, MissingSlotError
-from gpuatac.ex._outputs import InOrder, file_names
 from gpuatac.io.fragments.attach import attached
 from gpuatac.io.fragments.store import StoredFragments
+from gpuatac.io.tracks.outputs import InOrder, file_names
 
 SIZES = {"chr1": 12_345, "chr10": 4003, "chr2": 999, "chrM": 600, "chrX": 5, "chrZ": 50}
 GROUPS = {"AA-1": "a", "CC-1": "b", "GG-1": "a", "TT-1": "c"}

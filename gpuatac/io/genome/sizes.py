@@ -14,7 +14,8 @@ from gpuatac import check
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.genome import BUILTIN, Genome
 from gpuatac.io.files import compression
-from gpuatac.io.genome.bed import MAX_COORDINATE, numbered_lines, read_bytes, regions_frame, whole_numbers
+from gpuatac.io.genome.bed import numbered_lines, read_bytes, regions_frame, whole_numbers
+from gpuatac.io.genome.regions import MAX_COORDINATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

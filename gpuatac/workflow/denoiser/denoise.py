@@ -14,7 +14,7 @@ from gpuatac.errors import InputError
 from gpuatac.io.genome.sizes import read_genome
 from gpuatac.io.tracks.file_tracks import FileTracks
 from gpuatac.memory import set_memory
-from gpuatac.tl._denoise import (
+from gpuatac.tl.denoising import (
     PROBABILITY_DECIMALS,
     TRACKS,
     checked_outputs,

@@ -15,7 +15,7 @@ from gpuatac.core.tracks.block_bootstrap import BLOCK
 from gpuatac.errors import InputError
 from gpuatac.io.files.atomic import replacing
 from gpuatac.memory import set_memory
-from gpuatac.workflow.denoiser.evaluate_tracks import Comparison, judge
+from gpuatac.workflow.denoiser.evaluate_tracks import judge
 from gpuatac.workflow.denoiser.evaluation_inputs import open_files
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gpuatac.backend import Device
     from gpuatac.core.tracks.smoothing import Scale
     from gpuatac.genome import Genome
+    from gpuatac.workflow.denoiser.track_comparison import Comparison
 
 METRICS, DIFFERENCES, PEAKS, SETTINGS = "metrics.tsv", "differences.tsv", "called_peaks.tsv", "evaluation.json"
 

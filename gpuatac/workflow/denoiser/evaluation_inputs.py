@@ -157,6 +157,7 @@ def open_files(
 
     made = None if genome is None else read_genome(genome)
     spans: dict[int, tuple[int, int]] = {}
+    deep: Any
     if h5:
         deep, shallow, spans = _from_h5(bk, h5, intervals, noisy, genome=made, pad=pad, half_width=half_width)
     else:
@@ -257,7 +258,8 @@ def _pairs(
     if len(labels) != n or len({*labels}) != n:
         msg = f"{n} methods need {n} different names, got {', '.join(map(repr, labels)) or 'none'}; give them (names, --names)."
         raise InputError(msg)
-    signals, scores = (list(paths) or [None] * n for paths in (denoised, probability))
+    nothing: list[str | Path | None] = [None] * n
+    signals, scores = ([*paths] or nothing for paths in (denoised, probability))
     return dict(zip(labels, zip(signals, scores, strict=True), strict=True))
 
 

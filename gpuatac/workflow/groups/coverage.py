@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gpuatac import ex, slots
-from gpuatac.ex._outputs import file_names, format_of
+from gpuatac.io.tracks.outputs import file_names, format_of
 from gpuatac.workflow.groups.shared import Written, check_targets, files_named, read_cells, refuse_unknown
 from gpuatac.workflow.signatures import also_takes
 

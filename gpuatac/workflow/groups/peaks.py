@@ -11,11 +11,11 @@ import numpy as np
 
 from gpuatac import check, ex, pp, slots, tl
 from gpuatac.errors import InputError
-from gpuatac.ex._outputs import file_names
 from gpuatac.io.files.atomic import replacing
 from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.matrices.h5ad import write_h5ad
-from gpuatac.tl._peaks import checked_model, checked_window
+from gpuatac.io.tracks.outputs import file_names
+from gpuatac.tl.peak_options import checked_model, checked_window
 from gpuatac.workflow.groups.shared import Written, check_targets, files_named, read_cells, refuse_unknown
 from gpuatac.workflow.main_job.by_cluster import write_consensus
 from gpuatac.workflow.signatures import also_takes

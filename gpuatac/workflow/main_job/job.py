@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from gpuatac import check, pp, progress
 from gpuatac.backend import compile_time, resolve
 from gpuatac.errors import InputError
+from gpuatac.io.fragments.source import sample_names
 from gpuatac.io.genome.sizes import read_genome
 from gpuatac.io.matrices.h5ad import write_h5ad
 from gpuatac.memory import peak, set_memory
 from gpuatac.options import UNTIL, RunOptions
-from gpuatac.pp._import import sample_names
 from gpuatac.workflow.main_job import by_cluster, resume, steps, summary
 from gpuatac.workflow.main_job.checks import Places, check_options, given_options, refuse_inputs_among_outputs
 from gpuatac.workflow.main_job.figures import draw_figures
