@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from gpuatac.cli.documented import NONE, Declared, declared_in, summary_of
 from gpuatac.cli.hints import NUMBER_OR_NAME
-from gpuatac.cli.shared import UsageError
+from gpuatac.cli.shared import UsageError, logs, machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,13 +115,13 @@ class Command:
     examples: Sequence[str]
     report: Callable[[Any, Mapping[str, Any]], str]
     spread: Mapping[str, Any] = field(default_factory=dict)
-    beside: Sequence[Callable[..., Any]] = ()
+    beside: Sequence[Callable[..., Any]] = (logs, machine)
     gather: Callable[[dict[str, Any]], dict[str, Any]] = dict
     docs: Sequence[Callable[..., Any]] = ()
     flags: Mapping[str, str] = field(default_factory=dict)
     metavars: Mapping[str, str] = field(default_factory=dict)
     helps: Mapping[str, str] = field(default_factory=dict)
-    shorts: Mapping[str, str] = field(default_factory=dict)
+    shorts: Mapping[str, str] = field(default_factory=lambda: {"quiet": "-q"})
     switches: Sequence[str] = ()
     defaults: Mapping[str, str] = field(default_factory=dict)
     hints: Mapping[str, Any] = field(default_factory=dict)

@@ -1,5 +1,7 @@
 """Files to Fragments, Genome and AnnData, and back."""
 
+from functools import partial
+
 from gpuatac.io.fragments.attach import forget, set_fragments_path
 from gpuatac.io.fragments.bam import read_bam_fragments
 from gpuatac.io.fragments.snapatac2 import read_snapatac2_fragments
@@ -28,7 +30,4 @@ __all__ = [
     "write_fragments",
     "write_h5ad",
 ]
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__dir__ = partial(list[str], __all__)

@@ -1,5 +1,7 @@
 """Quality measures from fragments: each is computed once, stored, and only read by the figures."""
 
+from functools import partial
+
 from gpuatac.metrics._quality import (
     blacklist_fraction,
     frag_size_distr,
@@ -10,7 +12,4 @@ from gpuatac.metrics._quality import (
 )
 
 __all__ = ["blacklist_fraction", "frag_size_distr", "frip", "nucleosome_signal", "qc", "tsse"]
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__dir__ = partial(list[str], __all__)

@@ -1,5 +1,7 @@
 """Figures of stored results, and of fragments at a locus; each function returns a matplotlib ``Figure`` and stores no result."""
 
+from functools import partial
+
 from gpuatac.pl._denoised import denoised
 from gpuatac.pl._doublets import doublet_scores
 from gpuatac.pl._embedding import embedding, umap
@@ -22,7 +24,4 @@ __all__ = [
     "tsse",
     "umap",
 ]
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__dir__ = partial(list[str], __all__)

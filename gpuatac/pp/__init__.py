@@ -1,5 +1,7 @@
 """Preprocessing verbs: fragments to cells, matrices, features, doublets and neighbours."""
 
+from functools import partial
+
 from gpuatac.io.fragments.bam import make_fragment_file
 from gpuatac.pp._cells import call_cells, filter_cells, filter_doublets, filter_reports
 from gpuatac.pp._doublets import scrublet
@@ -26,7 +28,4 @@ __all__ = [
     "scrublet",
     "select_features",
 ]
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__dir__ = partial(list[str], __all__)

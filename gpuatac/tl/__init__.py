@@ -1,5 +1,7 @@
 """Tools: spectral embedding, UMAP and Leiden clusters; peaks, their consensus, markers and differential tests."""
 
+from functools import partial
+
 from gpuatac.tl._aggregates import neighbor_aggregates, random_aggregates
 from gpuatac.tl._cluster import leiden, umap
 from gpuatac.tl._consensus import merge_peaks
@@ -26,7 +28,4 @@ __all__ = [
     "spectral",
     "umap",
 ]
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__dir__ = partial(list[str], __all__)

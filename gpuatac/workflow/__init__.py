@@ -1,5 +1,7 @@
 """The main job, from fragment files to clusters, their peaks and coverage; and jobs on groups of cells, bulk samples and tracks."""
 
+from functools import partial
+
 from gpuatac.workflow.denoiser.denoise import denoise
 from gpuatac.workflow.denoiser.evaluate import evaluate_denoiser
 from gpuatac.workflow.denoiser.train import train_denoiser
@@ -13,7 +15,4 @@ from gpuatac.workflow.main_job.steps import STEPS
 __all__ = [  # noqa: RUF022 (as sorted() has it)
     "Result", "STEPS", "TrainingData", "Written", "coverage", "denoise", "evaluate_denoiser", "peaks", "run", "train_denoiser",
 ]  # fmt: skip
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__dir__ = partial(list[str], __all__)

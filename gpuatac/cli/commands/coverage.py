@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from gpuatac.cli.command import Command, Section
 from gpuatac.cli.commands import _groups as groups
 from gpuatac.cli.hints import Hint
-from gpuatac.cli.shared import logs, machine
 from gpuatac.workflow import coverage, peaks
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ COMMAND = Command(
     name="coverage",
     job=coverage,
     report=_told,
-    beside=(logs, machine),
     spread=groups.SPREAD,
     gather=groups.gathered,
     docs=(peaks,),
@@ -47,7 +45,6 @@ COMMAND = Command(
         "smooth_base": "width of a moving average over the track, in bp",
     },
     hints=dict.fromkeys(REGIONS, Hint(str)),
-    shorts={"quiet": "-q"},
     exclusive=groups.EXCLUSIVE,
     sections=(
         Section("Input and output", ("inputs", "out", "output_format", "force")),

@@ -9,7 +9,6 @@ from gpuatac import tl
 from gpuatac.cli.command import Command, Section
 from gpuatac.cli.commands import _groups as groups
 from gpuatac.cli.hints import Hint
-from gpuatac.cli.shared import logs, machine
 from gpuatac.workflow import denoise, peaks
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ COMMAND = Command(
     name="denoise",
     job=denoise,
     report=_told,
-    beside=(logs, machine),
     spread=groups.SPREAD,
     gather=_gathered,
     docs=(peaks, tl.denoise),
@@ -74,7 +72,6 @@ COMMAND = Command(
         "dilation": Hint(int, few=1, many=2),
         "tracks": Hint(str, ("signal", "probability"), few=0),
     },
-    shorts={"quiet": "-q"},
     exclusive=groups.EXCLUSIVE,
     sections=(
         Section("Input and output", ("inputs", "out", "model", "depth", "regions", "force")),

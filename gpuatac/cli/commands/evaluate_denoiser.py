@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from gpuatac.cli.command import Command, Section
 from gpuatac.cli.hints import Hint
-from gpuatac.cli.shared import logs, machine
 from gpuatac.workflow import evaluate_denoiser
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ COMMAND = Command(
     name="evaluate-denoiser",
     job=evaluate_denoiser,
     report=_told,
-    beside=(logs, machine),
     gather=_gathered,
     examples=(
         "gpuatac evaluate-denoiser --clean deep.bw --noisy shallow.bw --denoised denoised/shallow.signal.bw "
@@ -60,7 +58,6 @@ COMMAND = Command(
         "regions": "evaluate these only: a BED file, chr1, or chr1:1-2000 (0-based, half-open)",
     },
     hints={"clean": Hint(str, optional=True), "peaks": Hint(str), "regions": Hint(str, few=1)},
-    shorts={"quiet": "-q"},
     optional=("clean",),
     sections=(
         Section(

@@ -69,7 +69,6 @@ COMMAND = Command(
         "n_threads": "CPU threads; by default all cores",
         "force": "replace an existing file",
     },
-    shorts={"quiet": "-q"},
     exclusive=(
         ("barcode_tag", "barcode_regex"),
         ("barcode_tag", "bulk"),

@@ -24,6 +24,5 @@ COMMAND = Command(
     examples=("gpuatac info", "gpuatac info results/pbmc.h5ad"),
     flags={"file": "FILE.h5ad"},
     metavars={"log": "FILE"},
-    shorts={"quiet": "-q"},
     sections=(Section("Input", ("file",)), Section("Output", ("quiet", "log"))),
 )

@@ -85,7 +85,6 @@ COMMAND = Command(
         "use_counts": "count a fragment as often as it was copied (column 5 of the file)",
     },
     hints={"genome_size": Hint(str), "exclude_chroms": Hint(str), "blacklist": Hint(str), "replicate": Hint(str)},
-    shorts={"quiet": "-q"},
     exclusive=groups.EXCLUSIVE,
     sections=(
         Section("Input and output", ("inputs", "out", "consensus", "matrix", "output_format", "force")),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from gpuatac.cli.command import Command, Section
 from gpuatac.cli.hints import Hint
-from gpuatac.cli.shared import logs, machine
 from gpuatac.options import STEP_NAMES
 from gpuatac.workflow import run
 
@@ -33,7 +32,6 @@ COMMAND = Command(
     name="run",
     job=run,
     report=_told,
-    beside=(logs, machine),
     examples=(
         "gpuatac run fragments.tsv.gz --genome hg38 --genes gencode.gtf.gz --out results",
         "gpuatac run fragments.tsv.gz --from leiden --resolution 0.5 --out results",
@@ -61,7 +59,6 @@ COMMAND = Command(
         "fragments": "fragment file of each sample: 10x, BED, BAM, a .fragments data set or SnapATAC2's .h5ad",
     },
     hints={"from_step": Hint(str, STEP_NAMES)},
-    shorts={"quiet": "-q"},
     switches=("keep_depth_components",),
     sections=(
         Section("Input and output", ("fragments", "out", "genome", "genes", "names", "force")),

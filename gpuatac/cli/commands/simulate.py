@@ -40,7 +40,6 @@ COMMAND = Command(
     },
     metavars={"prefix": "PREFIX", "log": "FILE", "genome": "NAME"},
     helps={"genome": "a built-in assembly: hg38, hg19, mm10 or mm39"},
-    shorts={"quiet": "-q"},
     sections=(
         Section("Output", ("prefix", "force", "quiet")),
         Section("Sample", ("n_cells", "n_types", "n_batches", "fragments_per_cell", "doublet_rate", "genome", "seed")),

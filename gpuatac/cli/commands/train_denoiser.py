@@ -162,7 +162,6 @@ COMMAND = Command(
         "holdout_chroms": Hint(str, few=0),
         "selections": Hint(str, few=1),
     },
-    shorts={"quiet": "-q"},
     switches=("nonzero", "random_starts", "flip"),
     defaults={name: f"published: {_shown(getattr(PUBLISHED, name))}" for name in RECIPE},
     repeats=("model_option",),

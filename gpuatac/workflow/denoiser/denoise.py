@@ -14,17 +14,7 @@ from gpuatac.errors import InputError
 from gpuatac.io.genome.sizes import read_genome
 from gpuatac.io.tracks.file_tracks import FileTracks
 from gpuatac.memory import set_memory
-from gpuatac.tl.denoising import (
-    PROBABILITY_DECIMALS,
-    TRACKS,
-    checked_outputs,
-    denoise_source,
-    extra_of,
-    fragment_tracks,
-    members_of,
-    peak_rule,
-    region_set,
-)
+from gpuatac.tl import denoising as shared
 from gpuatac.workflow.groups.inputs import cells_and_groups
 from gpuatac.workflow.groups.shared import check_targets, input_paths
 
@@ -73,9 +63,9 @@ def denoise(
     min_length: int = 200,
     prefix: str = "",
     output_format: Literal["bigwig", "bedgraph"] = "bigwig",
-    tracks: Sequence[str] = TRACKS,
+    tracks: Sequence[str] = shared.TRACKS,
     decimals: int = 1,
-    probability_decimals: int = PROBABILITY_DECIMALS,
+    probability_decimals: int = shared.PROBABILITY_DECIMALS,
     resolution: int = 1,
     signal_depth: float | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
@@ -118,10 +108,10 @@ precision, compiled
 
     Raises
     ------
-    OutputExistsError
-        When a file is there and ``force`` is not set.
-    InputError
-        For inputs or options that do not fit; nothing is written then.
+    OutputExistsError, InputError
+        As in ``peaks``; nothing is written then.
+    MissingExtraError
+        When PyTorch is not installed.
 
     Examples
     --------
@@ -133,8 +123,8 @@ precision, compiled
     from gpuatac.nn.denoising.inference import ready_model
 
     began = time.perf_counter()
-    rule = peak_rule(cutoff, max_gap, min_length)
-    asked = checked_outputs(
+    rule = shared.peak_rule(cutoff, max_gap, min_length)
+    asked = shared.checked_outputs(
         out,
         prefix=prefix,
         form=output_format,
@@ -185,14 +175,14 @@ precision, compiled
             genome=None if genome is None else str(genome), contigs=contigs, names=names, bulk=bulk,
             bam=dict(bam_options or {}), device=bk.name,
         )  # fmt: skip
-        found, members = members_of(given.adata, given.groups, selections)
+        found, members = shared.members_of(given.adata, given.groups, selections)
         n_cells = {name: int(rows.size) for name, rows in zip(found, members, strict=True)}
-        source = fragment_tracks(given.adata, members, found, half_width=half_width, blacklist=blacklist)
+        source = shared.fragment_tracks(given.adata, members, found, half_width=half_width, blacklist=blacklist)
     files = asked.paths([str(name) for name in source.groups])
     check_targets([path for by_group in files.values() for path in by_group.values()], read, force=force)
-    frame, files = denoise_source(
-        source, network, card, out=asked, rule=rule, regions=region_set(regions, source.genome),
-        extra=extra_of(extra, source.genome, card), precision=precision, signal_depth=signal_depth, compiled=compiled,
+    frame, files = shared.denoise_source(
+        source, network, card, out=asked, rule=rule, regions=shared.region_set(regions, source.genome),
+        extra=shared.extra_of(extra, source.genome, card), precision=precision, signal_depth=signal_depth, compiled=compiled,
     )  # fmt: skip
     return Denoised(
         files,

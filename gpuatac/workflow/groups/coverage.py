@@ -60,10 +60,8 @@ def coverage(
 
     Raises
     ------
-    OutputExistsError
-        When a file is there and ``force`` is not set.
-    InputError
-        For inputs or options that do not fit; nothing is written then.
+    OutputExistsError, InputError
+        As in ``peaks``.
 
     Examples
     --------
