@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from gpuatac.cli.app import COMMANDS, command_of, given_to, summaries, whole_app
+from gpuatac.cli.app import COMMANDS, command_of, given_to, summaries
 from gpuatac.cli.shared import PACKAGE, TerminatedError, UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ def _main(tokens: list[str]) -> int:
         print(f"gpuatac {__version__}")
         return DONE
     if first == "--install-completion":
-        return _install_completion()
+        from gpuatac.cli.completion import install
+
+        print(install(*rest[:1]))
+        return DONE
     command = command_of(first)
     before_end = rest[: rest.index("--")] if "--" in rest else rest
     asked = {"-h", "--help", "--help-all"} & set(before_end)
@@ -76,13 +79,6 @@ def _main(tokens: list[str]) -> int:
     told = command.run(given)
     if told and not quiet:
         print(told)
-    return DONE
-
-
-def _install_completion() -> int:
-    """Write the completion of this shell where it looks for it; say where."""
-    path = whole_app().install_completion()
-    print(f"written: {path}; open a new shell to use it")
     return DONE
 
 

@@ -42,7 +42,7 @@ def overview(commands: Mapping[str, str], version: str) -> str:
     rest = [
         _row("-h, --help", "show this help; gpuatac COMMAND --help shows that of a command, with examples"),
         _row("--version", f"show the version ({version})"),
-        _row("--install-completion", "complete commands and options with the tab key in this shell"),
+        _row("--install-completion [SHELL]", "complete commands and options with the tab key, in bash, zsh or fish"),
     ]
     return "\n\n".join(
         [

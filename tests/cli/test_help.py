@@ -209,6 +209,26 @@ def test_completion_knows_commands_and_flags(shell):
         assert word in script
 
 
+def test_completion_is_installed_beside_the_files_of_the_user_and_works(tmp_path, monkeypatch, cli):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    (tmp_path / ".bashrc").write_text("# mine\n")
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    code, shown, _ = cli("--install-completion")
+    assert code == 0
+    written, line = re.fullmatch(r"written: (\S+); .* add this line to ~/.bashrc: (source \S+)\n", shown).groups()
+    assert (tmp_path / ".bashrc").read_text() == "# mine\n"
+    assert Path(written).is_relative_to(tmp_path)
+    function = '$(complete -p gpuatac | sed "s/.*-F \\([^ ]*\\).*/\\1/")'
+    asked = f"{line}; COMP_WORDS=(gpuatac train-); COMP_CWORD=1; {function}; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["train-denoiser"]
+    code, _, err = cli("--install-completion", "tcsh")
+    assert code == 2
+    assert "the shell is 'tcsh'; allowed: bash, zsh, fish; name one behind it." in err
+    assert cli("--install-completion", "fish")[0] == 0
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_are_understood(name):
     for line in command_of(name).examples:

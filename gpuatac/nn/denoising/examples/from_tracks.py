@@ -26,12 +26,6 @@ PIECE = 8_000_000  # bases asked for at a time
 LEAST_TRAINABLE = 0.25  # of the bases of a training interval
 
 
-
-
-
-
-
-
 @dataclass(frozen=True)
 class Shape:
     """What a model asks for, see ``nn.contract.Denoiser``."""
