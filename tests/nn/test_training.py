@@ -109,6 +109,70 @@ def test_a_run_that_goes_on_gives_the_weights_of_one_that_was_never_stopped(reci
     assert done.best_epoch == again.best_epoch
 
 
+class Noted:
+    """Examples that note what they were asked for."""
+
+    def __init__(self, examples):
+        self.examples, self.asked = examples, {}
+
+    def __len__(self):
+        return len(self.examples)
+
+    def batch(self, picks, *, epoch, positions):
+        self.asked.setdefault(epoch, []).append((list(picks), list(positions)))
+        return self.examples.batch(picks, epoch=epoch, positions=positions)
+
+    def order(self, epoch):
+        return [pick for picks, _ in self.asked[epoch] for pick in picks]
+
+
+def orders(recipe, seed=5):
+    net = made()
+    examples, held = data(net)
+    noted = Noted(examples)
+    train(net, noted, validation=held, recipe=recipe, seed=seed)
+    assert sorted(noted.asked) == list(range(recipe.epochs))
+    return noted, len(examples)
+
+
+def test_every_epoch_takes_each_example_once_and_in_an_order_of_its_own():
+    noted, n = orders(replace(PLAIN, epochs=3))
+    for epoch in range(3):
+        assert sorted(noted.order(epoch)) == list(range(n))
+        positions = [p for _, at in noted.asked[epoch] for p in at]
+        assert positions == list(range(n))
+    of_epochs = [noted.order(epoch) for epoch in range(3)]
+    for i, one in enumerate([list(range(n)), *of_epochs]):
+        for other in of_epochs[i:]:
+            assert np.mean(np.array(one) == other) < 0.3  # of two random orders one place in n agrees
+    assert orders(replace(PLAIN, epochs=1), seed=6)[0].order(0) != of_epochs[0]
+    assert orders(replace(PLAIN, epochs=1))[0].order(0) == of_epochs[0]
+
+
+def test_more_steps_than_examples_take_whole_rounds_each_in_an_order_of_its_own():
+    noted, n = orders(replace(PLAIN, epochs=1, steps_per_epoch=-(-2 * len(data(made())[0]) // 8) + 1))
+    order = noted.order(0)
+    assert len(order) == 8 * (-(-2 * n // 8) + 1)
+    assert sorted(order[:n]) == sorted(order[n : 2 * n]) == list(range(n))
+    assert order[:n] != order[n : 2 * n]
+
+
+def test_dropout_differs_from_epoch_to_epoch():
+    class Draws(TinyCoverage):
+        def __init__(self):
+            super().__init__()
+            self.drawn = []
+
+        def loss(self, *args):
+            self.drawn.append(torch.rand(()).item())
+            return super().loss(*args)
+
+    torch.manual_seed(0)
+    net = Draws()
+    run(net, replace(PLAIN, epochs=3))
+    assert len(set(net.drawn)) == len(net.drawn) > 3
+
+
 def test_kill_9_leaves_a_whole_state_to_go_on_from(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
