@@ -61,6 +61,14 @@ TESTS = {
     "gpuatac/memory.py": ["tests/workflow/test_memory.py", "tests/io/fragments/test_within_memory.py"],
     "gpuatac/metrics": ["tests/metrics"],
     "gpuatac/nn": ["tests/nn"],
+    "gpuatac/nn/denoising/examples": [
+        "tests/nn/test_examples.py", "tests/nn/test_noisy_inputs.py", "tests/nn/test_training.py",
+        "tests/nn/test_denoising_engine.py", "tests/cli/test_train_denoiser.py",
+    ],
+    "gpuatac/nn/denoising/networks": [
+        "tests/nn/test_shipped_model.py", "tests/nn/test_multiscale.py", "tests/nn/test_losses.py", "tests/nn/test_resnet.py",
+        "tests/nn/test_unet_linear.py", "tests/nn/test_streaming.py", "tests/nn/test_checkpoints.py",
+    ],
     "gpuatac/pl": ["tests/pl"],
     "gpuatac/pp": ["tests/pp"],
     "gpuatac/simulate": ["tests/test_simulate.py", "tests/test_simulate_library.py"],
@@ -110,6 +118,8 @@ def stages_of(root: Path, path: str, *, quick: bool = False) -> list[list[str]]:
             named.append(file.relative_to(root).as_posix())
     folders = [folder for folder in TESTS if path == folder or path.startswith(f"{folder}/")]
     of_folder = TESTS[max(folders, key=len)] if folders else ["tests"]
+    near = f"tests/{Path(path).parts[1]}/"
+    named.sort(key=lambda test: (not test.startswith(near), (root / test).stat().st_size))
     stages = [named, of_folder, [] if quick else BROAD]
     done: set[str] = set()
     out = []
