@@ -275,14 +275,25 @@ def test_the_averaged_weights_are_what_is_kept():
         torch.testing.assert_close(value.double(), average, rtol=1e-5, atol=1e-6)
 
 
-def test_one_cycle_rises_and_falls_and_the_gradient_is_clipped():
-    net = made(TinyCuts)
-    done = run(net, replace(EVERYTHING, epochs=5, steps_per_epoch=4, ema=0.0, lr=1e-3, clip=1e-9, weight_decay=0.0))
+def test_one_cycle_rises_from_a_25th_and_falls_to_nothing_as_a_cosine():
+    """Smith and Topin's cycle as PyTorch documents it: 20 steps, of which a tenth rise; each epoch tells its first step's rate."""
+    done = run(made(TinyCuts), replace(EVERYTHING, epochs=5, steps_per_epoch=4, ema=0.0, lr=1e-3, warmup=0.1))
     rates = [row["lr"] for row in done.history]
-    assert max(rates) == pytest.approx(1e-3, rel=0.1)
-    assert rates[0] < 1e-3 / 20
-    assert rates[-1] < rates[2]
-    assert len(done.history) == 5
+    top, low = 1e-3, 1e-3 / 25 / 1e4
+    falling = [low + (top - low) * (1 + np.cos(np.pi * (step - 1) / 18)) / 2 for step in (4, 8, 12, 16)]
+    assert rates == pytest.approx([1e-3 / 25, *falling], rel=1e-6)
+
+
+def test_a_clipped_gradient_moves_nothing_but_what_decays():
+    """A gradient of norm 1e-12 lies far below Adam's epsilon: what is left of a step is the decay by lr x weight_decay."""
+    recipe = replace(PLAIN, epochs=1, steps_per_epoch=6, clip=1e-12, weight_decay=0.1, optimiser="adamw")
+    net, started = made(), made()
+    run(net, recipe)
+    for value, before in zip(net.state_dict().values(), started.state_dict().values(), strict=True):
+        torch.testing.assert_close(value, before * (1 - 1e-2 * 0.1) ** 6, rtol=1e-5, atol=1e-5)
+    free = made()
+    run(free, replace(recipe, clip=None))
+    assert max((a - b).abs().max().item() for a, b in zip(free.parameters(), net.parameters(), strict=True)) > 1e-2
 
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(5, 0.1), (1, 0.5), (5, 0.0), (5, 1.0)])
@@ -389,6 +400,24 @@ def test_the_published_recipe_is_that_of_the_paper():
     assert (recipe.optimiser, recipe.schedule, recipe.best, recipe.ema) == ("adam", "constant", "auroc", 0)
     assert recipe.weights == (0.0005, 1.0, 1.0, 0.0)
     assert [preset(name).as_dict()["batch_size"] for name in PRESETS] == [64, 8, 8]
+
+
+def test_the_recipe_of_the_shipped_weights_is_written_down():
+    """Other numbers need other weights (``make pretrain``)."""
+    recipe = preset("multiscale")
+    assert (recipe.interval, recipe.random_starts, recipe.flip, recipe.batch_size) == (32_768, True, True, 8)
+    assert (recipe.depth, recipe.real_share, recipe.paired) == ((1e5, 2e7), 0.3, 0.7)
+    assert (recipe.optimiser, recipe.lr, recipe.weight_decay, recipe.clip, recipe.ema) == (
+        "adamw",
+        1e-3,
+        1e-2,
+        1,
+        0.995,
+    )
+    assert (recipe.schedule, recipe.warmup, recipe.best) == ("one-cycle", 0.1, "bce")
+    assert (recipe.epochs, recipe.steps_per_epoch) == (20, 100)
+    assert replace(preset("cpu"), epochs=20) == recipe
+    assert preset("cpu").epochs * preset("cpu").steps_per_epoch == 800
 
 
 @pytest.mark.parametrize(
