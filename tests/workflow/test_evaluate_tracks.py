@@ -236,6 +236,9 @@ def test_bad_arguments_are_refused(data):
         compare({"raw": (clean, None)}, clean, label, noisy=of(data, "noisy"))
     with pytest.raises(InputError, match="depth_ratio must be above 0"):
         compared(data, depth_ratio=0)
+    tracks = [data["chr1"][what][:20_000] for what in ("clean", "label", "noisy")]
+    below_one = compare({}, *tracks[:2], noisy=tracks[2], depth_ratio=0.5)  # a clean library of fewer reads is one
+    assert below_one.tuned.factors["box 201"] == 0.5
 
 
 def test_tuning_on_what_is_evaluated_is_said(data, caplog):
