@@ -49,8 +49,12 @@ TESTS = {
     "gpuatac/backend/cpu/tracks": ["tests/backend/test_pileup_coverage.py", "tests/ex", "tests/io/tracks/test_bigwig.py"],
     "gpuatac/cli": ["tests/cli"],
     "gpuatac/core": ["tests/core"],
+    "gpuatac/core/counting": ["tests/core/test_core_counts.py", "tests/core/test_core_scores.py", "tests/metrics", "tests/pp"],
     "gpuatac/core/differential": ["tests/tl/test_markers_and_tests.py", "tests/core/test_track_differences.py"],
-    "gpuatac/core/embedding": ["tests/core", "tests/pp/test_features_doublets_neighbors.py"],
+    "gpuatac/core/embedding": [
+        "tests/core/test_core_scores.py", "tests/core/test_core_spectral.py", "tests/pp/test_features_doublets_neighbors.py",
+    ],
+    "gpuatac/core/peaks": ["tests/core/test_peaks.py", "tests/core/test_consensus.py", "tests/tl/test_call_peaks.py", "tests/tl"],
     "gpuatac/ex": ["tests/ex"],
     "gpuatac/genome.py": ["tests/test_genome.py", "tests/io/genome"],
     "gpuatac/io/files": ["tests/io/files", "tests/io/fragments"],
