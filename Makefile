@@ -4,12 +4,16 @@ PYTHON312 ?= python3.12
 RESULTS ?= benchmarks/results
 SIZES ?= 5 20 80
 MEMORY ?=
+MUTANTS ?= 100
+SEED ?= 0
+JOBS ?= 1
+PATHS ?= gpuatac
 TORCH ?= torch==2.13.0
 DATA ?= $(GPUATAC_TEST_DATA)/denoise/hsc_5m_to_80m_hg19
 PIP = -m pip install --quiet --disable-pip-version-check
 export MPLBACKEND = Agg
 
-.PHONY: demo test lint contract parity accuracy bench bench-commit bench-scaling bench-many denoiser pretrain gpu clean
+.PHONY: demo test mutants lint contract parity accuracy bench bench-commit bench-scaling bench-many denoiser pretrain gpu clean
 
 .venv/bin/gpuatac: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -30,6 +34,10 @@ demo: .venv/bin/gpuatac
 
 test: .venv-dev/ready lint
 	.venv-dev/bin/python -m pytest -n auto --dist worksteal
+
+# MUTANTS one-line bugs in a copy of the package (PATHS), and the share that the tests notice; results in .bench/mutants.
+mutants: .venv-dev/ready
+	.venv-dev/bin/python tests/mutants/plant.py --n $(MUTANTS) --seed $(SEED) --jobs $(JOBS) --paths $(PATHS)
 
 lint: .venv-dev/ready
 	.venv-dev/bin/ruff check .

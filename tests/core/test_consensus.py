@@ -198,6 +198,14 @@ def test_archr_windows_that_leave_the_chromosome_or_meet_the_blacklist_go():
     assert len(archr({"A": peaks}, blacklist=["chr1:3251-3260"])) == 3
 
 
+def test_quantile_ranks_of_equal_scores_are_their_mean_rank_rounded_down():
+    """ArchR's trunc(rank(x)) / length(x), rank of R: equal scores have the mean of their ranks."""
+    found = consensus.quantile_ranks(np.array([5.0, 1.0, 3.0, 3.0, 1.0, 1.0, 3.0]))
+    np.testing.assert_array_equal(found * 7, [7, 2, 5, 5, 2, 2, 5])
+    np.testing.assert_array_equal(consensus.quantile_ranks(np.array([4.0, 9.0, 4.0])) * 3, [1, 3, 1])  # 1.5 is 1
+    assert consensus.quantile_ranks(np.empty(0)).size == 0
+
+
 def test_archr_groups_compete_by_rank_and_not_by_score():
     weak = at(1000, 3000, p=[2.0, 1.0])  # ranks 1 and 1/2
     strong = at(1100, 5000, p=[50.0, 90.0])  # ranks 1/2 and 1
@@ -260,8 +268,9 @@ def archr_by_definition(groups, half_width, reproducibility, most):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("reproducibility", [1, 2, 3])
-def test_archr_random_replicates_merge_as_defined(seed, reproducibility):
-    flat = random_groups(seed, n_groups=8, n=60, decimals=6)
+@pytest.mark.parametrize("decimals", [6, 0], ids=["distinct", "ties"])
+def test_archr_random_replicates_merge_as_defined(seed, reproducibility, decimals):
+    flat = random_groups(seed, n_groups=8, n=60, decimals=decimals)
     groups = {
         "A": {k: flat[k] for k in ("g0", "g1", "g3")},
         "B": {k: flat[k] for k in ("g2", "g4")},

@@ -151,6 +151,46 @@ def test_knee_calls_no_empty_droplet_and_most_planted_cells(seed):
     assert (found & truth).sum() > 0.5 * truth.sum()
 
 
+def knee_by_definition(counts, lower=100):
+    """(fragments at the knee, threshold), from the sentences of ``knee`` on a list of barcodes and without binning."""
+    ranked = sorted((int(c) for c in counts if c >= lower), reverse=True)
+    points = [(math.log(ranked.count(c) + ranked.index(c)), math.log(c)) for c in sorted(set(ranked), reverse=True)]
+    (x0, y0), (x1, y1) = points[0], points[-1]
+    _, bend = max(points, key=lambda p: p[1] - (y0 + (y1 - y0) * (p[0] - x0) / (x1 - x0)))
+    logs = np.log(ranked)
+
+    def drop(at):
+        density = np.exp(-0.5 * ((logs - at) / 0.1) ** 2).sum() / (0.1 * math.sqrt(2 * math.pi))
+        return np.sum(logs >= at) / (density + 1e-9)
+
+    grid = np.linspace(y1, bend, 400)
+    return math.exp(bend), math.exp(max(grid, key=drop))
+
+
+@pytest.mark.parametrize("outliers", [[], [2_000_000], [60_000, 1_000_000]], ids=["none", "one", "two"])
+@pytest.mark.parametrize("seed", range(3))
+def test_knee_and_threshold_are_as_defined_with_and_without_outlier_barcodes(seed, outliers):
+    """A barcode of a hundred times a cell's fragments, as clumped nuclei give, is the first point of the chord."""
+    rng = np.random.default_rng(seed)
+    cells, empty = rng.lognormal(np.log(8000), 0.25, 120), rng.lognormal(np.log(300), 0.3, 800)
+    counts = np.rint(np.concatenate([cells, empty, outliers])).astype(np.int64)
+    rng.shuffle(counts)
+    found = cell_scores.knee(counts)
+    bend, threshold = knee_by_definition(counts)
+    assert found.details["knee"] == pytest.approx(bend, rel=1e-9)
+    assert found.threshold == pytest.approx(threshold, rel=0.03)  # the density is binned
+    assert found.is_cell[counts > 100_000].all()
+    assert not found.is_cell[counts < 900].any()
+
+
+@pytest.mark.parametrize("least", [102, 200, 500])
+def test_a_file_without_the_smallest_barcodes_has_the_same_cells(least):
+    """Nothing between ``lower`` and the smallest barcode: that end is no drop of the curve."""
+    counts, truth = planted_barcodes()
+    found = cell_scores.knee(counts[counts >= least]).is_cell
+    assert agreement(found, truth[counts >= least]) > 0.95
+
+
 def test_calls_are_those_at_or_above_their_threshold():
     counts, _ = planted_barcodes()
     for call in (cell_scores.knee(counts), cell_scores.ordmag(counts)):
@@ -249,9 +289,7 @@ def test_default_components_follow_the_root_of_the_cells(n, expected):
     assert neighbors.default_n_components(n, 4) == 4
 
 
-@pytest.mark.parametrize(
-    ("n", "expected"), [(2, 1), (5, 4), (6, 5), (39, 11), (500, 39), (802, 50), (10**6, 50)]
-)
+@pytest.mark.parametrize(("n", "expected"), [(2, 1), (5, 4), (6, 5), (39, 11), (500, 39), (802, 50), (10**6, 50)])
 def test_default_neighbours_follow_the_root_of_the_cells(n, expected):
     assert neighbors.default_n_neighbors(n) == expected
 

@@ -109,6 +109,52 @@ def test_random_starts_and_reversed_examples_are_slices_too(model):
     assert not torch.equal(other.x, got.x)
 
 
+def test_a_reversed_example_is_reversed_in_every_part():
+    """The weights too: bases whose clean coverage is unknown lie at the front of each interval, at its end when reversed."""
+    clean, noisy = toy_tracks(deep=400)
+    clean.known = lambda code, start, stop: np.arange(start, stop) % 500 >= 190
+    parts = ([sample_of(clean, noisy)], ALL, Shape("coverage", halo=16))
+    plain = TrackExamples(*parts, Windows(interval=500))
+    turned = TrackExamples(*parts, Windows(interval=500, flip=True))
+    n = len(plain)
+    as_they_lie = plain.batch(range(n), epoch=0, positions=range(n))
+    got = turned.batch(range(n), epoch=0, positions=range(n))
+    np.testing.assert_array_equal(as_they_lie.batch.weight[1], np.arange(500) >= 190)
+    flips = []
+    for k in range(n):
+        flip = not torch.equal(got.batch.signal[k], as_they_lie.batch.signal[k])
+        for part, lies in zip((got.x, *got.batch), (as_they_lie.x, *as_they_lie.batch), strict=True):
+            assert torch.equal(part[k], lies[k].flip(-1) if flip else lies[k])
+        flips.append(flip)
+    assert 0.2 < np.mean(flips) < 0.8
+
+
+def test_random_starts_lie_as_often_before_the_interval_as_behind_it():
+    """Up to half its length, evenly, and within the chromosome; an extra track tells where an example was cut."""
+    clean, noisy = toy_tracks()
+
+    def position(code, start, stop):
+        return np.arange(start, stop)[None].astype(np.float32)
+
+    windows = Windows(interval=1000, nonzero=False, random_starts=True)
+    examples = TrackExamples([sample_of(clean, noisy)], ALL, Shape("coverage", n_extra=1), windows, extra=position)
+    n = 1500
+
+    def starts(pick):
+        return examples.batch([pick] * n, epoch=0, positions=range(n)).x[:, 1, 0].numpy()
+
+    moved = starts(7) - 7000
+    assert -500 <= moved.min() < -480
+    assert 480 < moved.max() <= 500
+    assert abs(moved.mean()) < 5 * (1000 / np.sqrt(12)) / np.sqrt(n)
+    assert stats.kstest((moved + 500.5) / 1001, "uniform").pvalue > 1e-4
+    first, last = starts(0), starts(19)
+    assert first.min() == 0
+    assert 480 < first.max() <= 500
+    assert last.max() == 19_000
+    assert 18_500 <= last.min() < 18_520
+
+
 def test_intervals_without_noisy_coverage_are_left_out_as_published():
     clean, noisy = toy_tracks()
     examples = TrackExamples([sample_of(clean, noisy, filtered_by=Track(noisy))], ALL, Shape("coverage"), Windows(1000))

@@ -109,6 +109,70 @@ def test_a_run_that_goes_on_gives_the_weights_of_one_that_was_never_stopped(reci
     assert done.best_epoch == again.best_epoch
 
 
+class Noted:
+    """Examples that note what they were asked for."""
+
+    def __init__(self, examples):
+        self.examples, self.asked = examples, {}
+
+    def __len__(self):
+        return len(self.examples)
+
+    def batch(self, picks, *, epoch, positions):
+        self.asked.setdefault(epoch, []).append((list(picks), list(positions)))
+        return self.examples.batch(picks, epoch=epoch, positions=positions)
+
+    def order(self, epoch):
+        return [pick for picks, _ in self.asked[epoch] for pick in picks]
+
+
+def orders(recipe, seed=5):
+    net = made()
+    examples, held = data(net)
+    noted = Noted(examples)
+    train(net, noted, validation=held, recipe=recipe, seed=seed)
+    assert sorted(noted.asked) == list(range(recipe.epochs))
+    return noted, len(examples)
+
+
+def test_every_epoch_takes_each_example_once_and_in_an_order_of_its_own():
+    noted, n = orders(replace(PLAIN, epochs=3))
+    for epoch in range(3):
+        assert sorted(noted.order(epoch)) == list(range(n))
+        positions = [p for _, at in noted.asked[epoch] for p in at]
+        assert positions == list(range(n))
+    of_epochs = [noted.order(epoch) for epoch in range(3)]
+    for i, one in enumerate([list(range(n)), *of_epochs]):
+        for other in of_epochs[i:]:
+            assert np.mean(np.array(one) == other) < 0.3  # of two random orders one place in n agrees
+    assert orders(replace(PLAIN, epochs=1), seed=6)[0].order(0) != of_epochs[0]
+    assert orders(replace(PLAIN, epochs=1))[0].order(0) == of_epochs[0]
+
+
+def test_more_steps_than_examples_take_whole_rounds_each_in_an_order_of_its_own():
+    noted, n = orders(replace(PLAIN, epochs=1, steps_per_epoch=-(-2 * len(data(made())[0]) // 8) + 1))
+    order = noted.order(0)
+    assert len(order) == 8 * (-(-2 * n // 8) + 1)
+    assert sorted(order[:n]) == sorted(order[n : 2 * n]) == list(range(n))
+    assert order[:n] != order[n : 2 * n]
+
+
+def test_dropout_differs_from_epoch_to_epoch():
+    class Draws(TinyCoverage):
+        def __init__(self):
+            super().__init__()
+            self.drawn = []
+
+        def loss(self, *args):
+            self.drawn.append(torch.rand(()).item())
+            return super().loss(*args)
+
+    torch.manual_seed(0)
+    net = Draws()
+    run(net, replace(PLAIN, epochs=3))
+    assert len(set(net.drawn)) == len(net.drawn) > 3
+
+
 def test_kill_9_leaves_a_whole_state_to_go_on_from(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -211,14 +275,25 @@ def test_the_averaged_weights_are_what_is_kept():
         torch.testing.assert_close(value.double(), average, rtol=1e-5, atol=1e-6)
 
 
-def test_one_cycle_rises_and_falls_and_the_gradient_is_clipped():
-    net = made(TinyCuts)
-    done = run(net, replace(EVERYTHING, epochs=5, steps_per_epoch=4, ema=0.0, lr=1e-3, clip=1e-9, weight_decay=0.0))
+def test_one_cycle_rises_from_a_25th_and_falls_to_nothing_as_a_cosine():
+    """Smith and Topin's cycle as PyTorch documents it: 20 steps, of which a tenth rise; each epoch tells its first step's rate."""
+    done = run(made(TinyCuts), replace(EVERYTHING, epochs=5, steps_per_epoch=4, ema=0.0, lr=1e-3, warmup=0.1))
     rates = [row["lr"] for row in done.history]
-    assert max(rates) == pytest.approx(1e-3, rel=0.1)
-    assert rates[0] < 1e-3 / 20
-    assert rates[-1] < rates[2]
-    assert len(done.history) == 5
+    top, low = 1e-3, 1e-3 / 25 / 1e4
+    falling = [low + (top - low) * (1 + np.cos(np.pi * (step - 1) / 18)) / 2 for step in (4, 8, 12, 16)]
+    assert rates == pytest.approx([1e-3 / 25, *falling], rel=1e-6)
+
+
+def test_a_clipped_gradient_moves_nothing_but_what_decays():
+    """A gradient of norm 1e-12 lies far below Adam's epsilon: what is left of a step is the decay by lr x weight_decay."""
+    recipe = replace(PLAIN, epochs=1, steps_per_epoch=6, clip=1e-12, weight_decay=0.1, optimiser="adamw")
+    net, started = made(), made()
+    run(net, recipe)
+    for value, before in zip(net.state_dict().values(), started.state_dict().values(), strict=True):
+        torch.testing.assert_close(value, before * (1 - 1e-2 * 0.1) ** 6, rtol=1e-5, atol=1e-5)
+    free = made()
+    run(free, replace(recipe, clip=None))
+    assert max((a - b).abs().max().item() for a, b in zip(free.parameters(), net.parameters(), strict=True)) > 1e-2
 
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(5, 0.1), (1, 0.5), (5, 0.0), (5, 1.0)])
@@ -325,6 +400,24 @@ def test_the_published_recipe_is_that_of_the_paper():
     assert (recipe.optimiser, recipe.schedule, recipe.best, recipe.ema) == ("adam", "constant", "auroc", 0)
     assert recipe.weights == (0.0005, 1.0, 1.0, 0.0)
     assert [preset(name).as_dict()["batch_size"] for name in PRESETS] == [64, 8, 8]
+
+
+def test_the_recipe_of_the_shipped_weights_is_written_down():
+    """Other numbers need other weights (``make pretrain``)."""
+    recipe = preset("multiscale")
+    assert (recipe.interval, recipe.random_starts, recipe.flip, recipe.batch_size) == (32_768, True, True, 8)
+    assert (recipe.depth, recipe.real_share, recipe.paired) == ((1e5, 2e7), 0.3, 0.7)
+    assert (recipe.optimiser, recipe.lr, recipe.weight_decay, recipe.clip, recipe.ema) == (
+        "adamw",
+        1e-3,
+        1e-2,
+        1,
+        0.995,
+    )
+    assert (recipe.schedule, recipe.warmup, recipe.best) == ("one-cycle", 0.1, "bce")
+    assert (recipe.epochs, recipe.steps_per_epoch) == (20, 100)
+    assert replace(preset("cpu"), epochs=20) == recipe
+    assert preset("cpu").epochs * preset("cpu").steps_per_epoch == 800
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,10 @@ def test_groups_of_few_cells_get_no_peaks_and_are_named(adata, caplog):
     assert len(found["few"]) == 0
     assert len(found["many"]) > 20
     assert "few" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        ga.tl.call_peaks(adata, groupby="kind", min_cells=3, inplace=False)
+    assert "few" not in caplog.text  # as many as asked for are enough
 
 
 def test_genome_size_sets_the_rate_of_the_background(adata):

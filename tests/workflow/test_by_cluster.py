@@ -78,6 +78,16 @@ def test_consensus_markers_and_matrix_agree(whole):
         assert (part["rpkm"] > part["rpkm_others"]).all()
         gain = part["rpkm"] - part["rpkm_others"]
         assert (gain.diff().dropna() <= 0.002 * part["rpkm"].max()).all()  # falling; written with four digits
+    # reads per kb of the region and million counts of the cluster, and their mean over the other clusters
+    counts = pd.DataFrame(matrix.X.toarray(), columns=matrix.var_names).groupby(matrix.obs["leiden"].to_numpy()).sum()
+    length = (matrix.var["end"] - matrix.var["start"]).to_numpy()
+    rpkm = counts.div(counts.sum(axis=1) / 1e6, axis=0) / (length / 1e3)
+    assert len(rpkm) == len(clusters) >= 3
+    for _, marker in markers.iterrows():
+        of_region = rpkm[marker["region"]]
+        assert marker["rpkm"] == pytest.approx(of_region[marker["group"]], rel=1e-3)
+        assert marker["rpkm_others"] == pytest.approx(of_region.drop(marker["group"]).mean(), rel=1e-3, abs=1e-9)
+    assert markers["rpkm_others"].gt(0).any()
 
 
 def test_coverage_tracks_hold_the_fragments_of_their_cluster(whole):

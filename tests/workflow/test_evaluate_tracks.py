@@ -176,16 +176,30 @@ def test_differences_are_against_every_smoothing_and_hold_the_exact_one(data):
 def test_called_peaks_are_counted_against_the_clean_ones():
     label = np.zeros(10_000, np.float32)
     score = np.zeros(10_000, np.float32)
-    for start in (1000, 3000, 5000):
+    for start in (1000, 3000, 5000, 6000, 9000):  # the last is met by none
         label[start : start + 400] = 1
     score[1100:1400] = 0.9  # meets the first
     score[3390:3700] = 0.7  # meets the second
+    score[5100:6200] = 0.8  # meets the third and the fourth
     score[7000:7300] = 0.6  # meets none
     score[8000:8100] = 0.9  # too short to be called
     found = compare({"net": (None, score)}, np.where(label, 30, 1).astype(np.float32), label)
     row = found.peaks.iloc[0]
-    assert (row["called"], row["clean"]) == (3, 3)
-    assert (row["precision"], row["recall"], row["f1"]) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+    assert (row["called"], row["clean"]) == (4, 5)
+    precision, recall = 3 / 4, 4 / 5
+    f1 = 2 * precision * recall / (precision + recall)
+    assert (row["precision"], row["recall"], row["f1"]) == pytest.approx((precision, recall, f1))
+
+
+def test_a_called_peak_beside_a_clean_one_does_not_meet_it():
+    label = np.zeros(5000, np.float32)
+    score = np.zeros(5000, np.float32)
+    label[1000:1400] = 1
+    score[1400:1700] = 0.9  # begins where the clean one ends
+    label[3000:3400] = 1
+    score[2700:3001] = 0.9  # shares one base
+    row = compare({"net": (None, score)}, np.where(label, 30, 1).astype(np.float32), label).peaks.iloc[0]
+    assert (row["called"], row["clean"], row["precision"], row["recall"], row["f1"]) == (2, 2, 0.5, 0.5, 0.5)
 
 
 def test_unknown_bases_change_nothing(data):
@@ -222,6 +236,9 @@ def test_bad_arguments_are_refused(data):
         compare({"raw": (clean, None)}, clean, label, noisy=of(data, "noisy"))
     with pytest.raises(InputError, match="depth_ratio must be above 0"):
         compared(data, depth_ratio=0)
+    tracks = [data["chr1"][what][:20_000] for what in ("clean", "label", "noisy")]
+    below_one = compare({}, *tracks[:2], noisy=tracks[2], depth_ratio=0.5)  # a clean library of fewer reads is one
+    assert below_one.tuned.factors["box 201"] == 0.5
 
 
 def test_baselines_need_a_noisy_track_and_intervals_both_baselines_and_a_bootstrap(data):
@@ -290,6 +307,9 @@ def test_files_give_what_arrays_give(data, files, tmp_path):
     pd.testing.assert_frame_equal(found.comparison.peaks, expected.peaks)
     written = pd.read_csv(tmp_path / "out" / "metrics.tsv", sep="\t")
     np.testing.assert_allclose(written["auprc"], expected.table["auprc"], rtol=1e-6)
+    called = pd.read_csv(tmp_path / "out" / "called_peaks.tsv", sep="\t")
+    pd.testing.assert_frame_equal(called, expected.peaks, rtol=1e-5, check_dtype=False)
+    assert called["precision"][0] != called["recall"][0]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "called_peaks.tsv", "differences.tsv", "evaluation.json", "metrics.tsv"]  # fmt: skip
     settings = json.loads((tmp_path / "out" / "evaluation.json").read_text())

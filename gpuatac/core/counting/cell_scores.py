@@ -46,7 +46,7 @@ def knee(counts: np.ndarray, *, lower: int = 100) -> CellCall:
     The knee is the point farthest above the chord between the first barcode and the last with at least ``lower``
     fragments (barcodeRanks of DropletUtils, without its spline). Cells end where the curve falls fastest below it:
     with g the density of barcodes over ln(fragments) and r the rank, the slope is -r / g, so the threshold is where
-    r / g is largest between the knee and ``lower``; g is a Gaussian kernel estimate of width 0.1 (10 %).
+    r / g is largest between the knee and that last barcode; g is a Gaussian kernel estimate of width 0.1 (10 %).
     """
     ranked = np.sort(counts[counts >= lower])[::-1].astype(np.float64)
     if ranked.size < 3 or ranked[0] == ranked[-1]:
@@ -56,7 +56,7 @@ def knee(counts: np.ndarray, *, lower: int = 100) -> CellCall:
     x, y = np.log(last_of_run + 1.0), np.log(ranked[last_of_run])
     slope = (y[-1] - y[0]) / (x[-1] - x[0]) if x[-1] > x[0] else 0.0
     bend = float(y[int(np.argmax(y - (y[0] + slope * (x - x[0]))))])
-    grid = np.linspace(np.log(lower), bend, 400)
+    grid = np.linspace(y[-1], bend, 400)  # below the last barcode there is no curve: its density of 0 is no drop
     rank = np.searchsorted(-ranked, -np.exp(grid), side="right")
     drop = rank / (_density(np.log(ranked), grid) + 1e-9)
     steepest = np.flatnonzero(drop >= 0.999 * drop.max())

@@ -69,6 +69,18 @@ def test_parts_of_a_gene_without_transcripts_belong_to_the_gene(tmp_path):
     assert (model.name, model.coding.tolist()) == ("b1", [[10, 90]])
 
 
+@pytest.mark.parametrize(
+    ("window", "exons"),
+    [((150, 1000), [[300, 400]]), ((149, 300), [[100, 150]]), ((149, 301), [[100, 150], [300, 400]])],
+)
+def test_exons_are_those_that_have_a_base_in_the_window(tmp_path, window, exons):
+    """Half-open: an exon [100, 150) ends before a window that begins at 150, [300, 400) begins behind one that ends at 300."""
+    path = tmp_path / "a"
+    path.write_text(PRED)
+    (model,) = gene_models.genes_in(read_transcripts(path), GENOME, 0, *window)
+    assert model.exons.tolist() == exons
+
+
 def test_bed6_has_no_exons(tmp_path):
     path = tmp_path / "a.bed"
     path.write_text("chr1\t100\t400\tt1\t0\t+\n")

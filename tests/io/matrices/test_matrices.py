@@ -14,6 +14,7 @@ import scipy.io
 import scipy.sparse as sp
 
 from gpuatac.errors import FileFormatError, InputError, MissingFileError
+from gpuatac.io.matrices import feature_names
 from gpuatac.io.matrices.count_files import add_coordinates, as_counts, read_10x_h5, read_10x_mtx, read_h5ad
 
 BARCODES = ["AAC-1", "AAG-1", "CCC-1"]
@@ -313,3 +314,23 @@ def test_columns_win_over_names_and_wrong_columns_leave_var_alone():
     assert add_coordinates(wrong).equals(wrong)
     mixed = pd.DataFrame(index=["chr1:1-2", "GENE"])
     assert list(add_coordinates(mixed)) == []
+
+
+# -------------------------------------------------------------------------------------------- names of features
+
+
+def test_names_of_fixed_width_come_back_without_their_padding():
+    names = ["chr1:0-500", "a", "chrUn_KI270442v1:12-345", "", "µ"]
+    found = feature_names.from_fixed_width(np.array([name.encode() for name in names]))
+    assert found.tolist() == names
+    assert feature_names.from_fixed_width(np.empty(0, "S4")).tolist() == []
+
+
+def test_names_are_python_strings_up_to_a_million_and_arrow_strings_above():
+    most = 1_048_576  # as coordinate_names says
+    text = np.resize(np.array([b"a", b"bcd", b"e"]), most + 1)
+    few, many = feature_names.from_fixed_width(text[:most]), feature_names.from_fixed_width(text)
+    assert few.dtype == object
+    assert many.dtype != object
+    assert many[-2:].tolist() == [text[-2].decode(), text[-1].decode()]
+    assert few[:3].tolist() == many[:3].tolist() == ["a", "bcd", "e"]
