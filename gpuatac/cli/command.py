@@ -46,6 +46,7 @@ class Option:
     short: str = ""
     repeats: bool = False  # given again it adds, elsewhere the last one counts
     default: str = ""  # in words, where it is not the declared one
+    takes_none: bool = False  # "none" beside the choices stands for None, where that is not the default
 
     @property
     def name(self) -> str:
@@ -163,7 +164,8 @@ class Command:
         name = declared.name
         flag = self.flags.get(name, f"--{name.replace('_', '-')}")
         hint = declared.hint
-        if hint.choices and hint.optional and declared.default not in (None, NONE):
+        takes_none = bool(hint.choices) and hint.optional and declared.default not in (None, NONE)
+        if takes_none:
             declared = declared._replace(hint=hint._replace(choices=(*hint.choices, "none")))
         unset = ""
         if hint.kind is bool and (declared.default is True or flag.startswith("--no-")):
@@ -178,7 +180,7 @@ class Command:
         if name in self.defaults:
             declared = declared._replace(default=None)
         short, default = self.shorts.get(name, ""), self.defaults.get(name, "")
-        return Option(declared, flag, metavar, text, unset, short, name in self.repeats, default)
+        return Option(declared, flag, metavar, text, unset, short, name in self.repeats, default, takes_none)
 
     def _shown(self, name: str) -> str:
         """A parameter that a text names, as a command line knows it."""
@@ -208,21 +210,9 @@ class Command:
                 msg = f"argument {options[other].flag or options[other].unset}: not allowed with argument {options[name].flag}"
                 raise UsageError(msg)
         for name, value in given.items():
-            if value == "none" and "none" not in _choices_declared(options[name]):
+            if value == "none" and options[name].takes_none:
                 given[name] = None
         return self.report(self.job(**self.gather(dict(given))), given)
-
-
-def _choices_declared(option: Option) -> tuple[str, ...]:
-    """Choices that the type itself names; "none" beside them stands for None."""
-    choices = option.declared.hint.choices
-    return (
-        choices
-        if not option.declared.hint.optional or not choices
-        else choices[:-1]
-        if choices[-1] == "none"
-        else choices
-    )
 
 
 def _of(source: Any) -> dict[str, Declared]:

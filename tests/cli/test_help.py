@@ -7,7 +7,8 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,17 @@ def test_what_is_given_is_understood_and_the_last_of_an_option_counts(tokens, wa
 def test_what_is_not_understood_is_refused_with_what_is_allowed(tokens, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         given_to(command_of("peaks"), tokens)
+
+
+def test_none_stands_for_nothing_only_where_it_is_beside_choices():
+    taking = {(name, o.name) for name in COMMANDS for o in command_of(name).options().values() if o.takes_none}
+    assert taking == {("coverage", "normalization")}
+    told = {}
+    command = command_of("coverage")
+    replace(command, job=wraps(command.job)(lambda **given: told.update(given)), report=lambda *_: "").run(
+        given_to(command, ["a", "--out", "o", "--prefix", "none", "--normalization", "none"])
+    )
+    assert (told["prefix"], told["normalization"]) == ("none", None)
 
 
 def test_a_command_that_is_none_is_refused_with_the_nearest(cli):
