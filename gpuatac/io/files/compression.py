@@ -228,7 +228,8 @@ def _gzip_pieces(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
             try:
                 piece = inflater.decompress(data)
             except isal_zlib.error as err:  # type: ignore[misc]  # isal's stubs take the class for an instance
-                raise _damaged(path, f"gzip data that do not inflate ({err})", "an intact gzip file", read - len(data)) from err
+                found = f"gzip data that do not inflate ({err})"
+                raise _damaged(path, found, "an intact gzip file", read - len(data)) from err
             if piece:
                 yield piece
             if inflater.eof:

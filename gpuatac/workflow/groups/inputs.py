@@ -173,7 +173,7 @@ def _imported(inputs: Sequence[Path], table: pd.DataFrame | None, reading: Readi
         msg = f"{', '.join(given)} is for BAM files, and none of the inputs is one; leave it out."
         raise InputError(msg)
     samples = sample_names(list(inputs), reading.names)
-    sizes = read_genome(reading.genome, contigs=reading.contigs or "main")  # type: ignore[arg-type]
+    sizes = read_genome(str(reading.genome), contigs=reading.contigs or "main")  # type: ignore[arg-type]
     if reading.bulk or "barcode_regex" in given:
         given["barcode_tag"] = None
     adata = pp.import_fragments(

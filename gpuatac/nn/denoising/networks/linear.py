@@ -79,8 +79,8 @@ class Logistic(OneConvolution):
     Examples
     --------
     >>> from gpuatac.nn.denoising.networks.linear import Logistic
-    >>> Logistic(field=400).halo
-    200
+    >>> float(Logistic(field=400).scale)
+    1.0
     """
 
     kind = "logistic"

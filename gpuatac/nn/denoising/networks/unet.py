@@ -43,7 +43,7 @@ class UNet(CoverageModel):
     Raises
     ------
     InputError
-        When an option is out of range, or channels and kernel_sizes are not as many.
+        When an option is out of range, or channels and kernel_sizes differ in number.
 
     Reference: as of ``DenoisingResNet``.
 
