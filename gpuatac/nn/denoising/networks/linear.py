@@ -79,7 +79,7 @@ class Logistic(OneConvolution):
     Examples
     --------
     >>> from gpuatac.nn.denoising.networks.linear import Logistic
-    >>> float(Logistic(field=400).scale)
+    >>> Logistic(field=400).scale.item()
     1.0
     """
 
