@@ -48,7 +48,7 @@ def tsse(adata: AnnData, genes: Any, *, exclude_chroms: Collection[str] = MITO_N
     adata
         Cells with fragments.
     genes
-        A Genome with transcripts, the path of a GTF, GFF3, genePred or BED file, or a frame of transcripts.
+        The annotation, as in ``pp.make_gene_matrix``.
     exclude_chroms
         Chromosomes whose TSSs are left out.
 

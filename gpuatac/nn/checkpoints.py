@@ -93,7 +93,7 @@ def save_model(path: str | Path, model: torch.nn.Module, card: ModelCard, *, for
     Raises
     ------
     OutputExistsError
-        When the file exists and ``force`` is not set.
+        As ``io.write_h5ad``.
 
     Examples
     --------

@@ -71,10 +71,8 @@ def regions(
 
     Parameters
     ----------
-    adata
-        Cells x peaks.
-    groupby
-        A column of obs, or one label for each cell.
+    adata, groupby
+        Cells x peaks and their groups, as in ``tl.aggregate``.
     peaks
         Names of regions (var_names) by group, as ``tl.marker_regions`` gives them, or one list. Blocks come in the order of
         the groups, others behind them; within the block of a group regions come by falling value in that group.

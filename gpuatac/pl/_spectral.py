@@ -35,10 +35,10 @@ def spectral_eigenvalues(
 
     Raises
     ------
-    MissingSlotError
-        The eigenvalues are absent.
     InputError
         The arrays differ in length, or ``save`` has another suffix.
+    MissingSlotError
+        uns has no eigenvalues; call ``tl.spectral``.
 
     Examples
     --------

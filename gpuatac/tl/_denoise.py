@@ -88,10 +88,8 @@ def denoise(
 
     Parameters
     ----------
-    adata
-        Cells with fragments.
-    groupby
-        A column of obs, or a label for each cell; None: all cells as one group, named "all".
+    adata, groupby
+        Cells with fragments and their groups, as in ``call_peaks``.
     model
         A checkpoint, of gpuatac or as AtacWorks published them; or (module, ModelCard); None for the weights that ship.
     selections

@@ -90,10 +90,8 @@ def marker_regions(adata: AnnData, groupby: str | Sequence[Any], *, pvalue: floa
 
     Parameters
     ----------
-    adata
-        Cells x peaks.
-    groupby
-        A column of obs, or one label for each cell.
+    adata, groupby
+        As in ``aggregate``.
     pvalue
         Bound on the upper tail of the normal distribution, in [0, 1]; at 1 every feature that differs marks every group. None:
         the rule of ``gpuatac run``, 0.01 of 7 groups or more, and the tail of 0.95 sqrt(k - 1) of k = 3 to 6 groups, whose

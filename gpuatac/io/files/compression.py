@@ -62,6 +62,10 @@ def _is_bgzf(head: bytes) -> bool:
     return len(head) >= 18 and head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC"
 
 
+def _damaged(path: Path, found: str, allowed: str, offset: int) -> FileFormatError:
+    return FileFormatError(path, found, allowed, "the file is damaged: fetch it again", offset=offset)
+
+
 def _bgzf_groups(
     path: Path, handle: FileIO, target: int, spare: list[bytearray]
 ) -> Iterator[tuple[int, list[memoryview], int, list[bytearray]]]:
@@ -122,13 +126,7 @@ def _bgzf_groups(
             )
         (inflated,) = _SIZE.unpack_from(buffer, pos + length - 4)
         if inflated > 1 << 16:
-            raise FileFormatError(
-                path,
-                f"a BGZF block of {inflated} inflated bytes",
-                "at most 65,536",
-                "the file is damaged: fetch it again",
-                offset=base + pos,
-            )
+            raise _damaged(path, f"a BGZF block of {inflated} inflated bytes", "at most 65,536", base + pos)
         if not blocks:
             first = base + pos
         blocks.append(view[pos : pos + length])
@@ -152,21 +150,9 @@ def _inflate_group(path: Path, first: int, blocks: list[memoryview], total: int)
         try:
             text = igzip_lib.decompress(block, igzip_lib.DECOMP_GZIP, 15, size + _SLACK)
         except igzip_lib.error as err:  # type: ignore[misc]  # isal's stubs take the class for an instance
-            raise FileFormatError(
-                path,
-                f"a BGZF block that does not inflate ({err})",
-                "intact blocks",
-                "the file is damaged: fetch it again",
-                offset=offset,
-            ) from err
+            raise _damaged(path, f"a BGZF block that does not inflate ({err})", "intact blocks", offset) from err
         if len(text) != size:
-            raise FileFormatError(
-                path,
-                f"a BGZF block of {len(text)} bytes that says {size}",
-                "intact blocks",
-                "the file is damaged: fetch it again",
-                offset=offset,
-            )
+            raise _damaged(path, f"a BGZF block of {len(text)} bytes that says {size}", "intact blocks", offset)
         view[at : at + size] = text
         at += size
         offset += len(block)
@@ -242,13 +228,8 @@ def _gzip_pieces(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
             try:
                 piece = inflater.decompress(data)
             except isal_zlib.error as err:  # type: ignore[misc]  # isal's stubs take the class for an instance
-                raise FileFormatError(
-                    path,
-                    f"gzip data that do not inflate ({err})",
-                    "an intact gzip file",
-                    "the file is damaged: fetch it again",
-                    offset=read - len(data),
-                ) from err
+                found = f"gzip data that do not inflate ({err})"
+                raise _damaged(path, found, "an intact gzip file", read - len(data)) from err
             if piece:
                 yield piece
             if inflater.eof:

@@ -64,7 +64,7 @@ def write_fragments(fragments: Fragments | StoredFragments, path: str | Path, *,
     Raises
     ------
     OutputExistsError
-        When the folder exists and ``force`` is not set.
+        A folder or file of this name is there, and no ``force``.
 
     Examples
     --------

@@ -91,9 +91,9 @@ def read_transcripts(path: str | Path) -> pd.DataFrame:
     Examples
     --------
     >>> import tempfile, pathlib
+    >>> from gpuatac.io.genome.transcripts import read_transcripts
     >>> gtf = pathlib.Path(tempfile.mkdtemp()) / "a.gtf"
     >>> _ = gtf.write_text('chr1\\tx\\ttranscript\\t11\\t20\\t.\\t-\\t.\\tgene_id "g"; transcript_id "t";\\n')
-    >>> from gpuatac.io.genome.transcripts import read_transcripts
     >>> read_transcripts(gtf).values.tolist()
     [['chr1', 10, 20, '-', 't', 'g', 'g']]
     """

@@ -52,6 +52,23 @@ class Given:
     label: str  # what the groups are called in obs
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How fragment files are read. An .h5ad with cells of its own takes none of it but the device."""
+
+    genome: str | None
+    contigs: str | None
+    names: Sequence[str] | None
+    bulk: bool
+    bam: Mapping[str, Any]
+    device: str
+
+    def given(self) -> list[str]:
+        """The names of what is set."""
+        for_files = {"genome": self.genome, "contigs": self.contigs, "names": self.names, "bulk": self.bulk or None}
+        return [name for name, value in {**for_files, **self.bam}.items() if value is not None]
+
+
 def cells_and_groups(
     inputs: Sequence[Path],
     *,
@@ -71,14 +88,14 @@ def cells_and_groups(
     if not inputs:
         msg = "no input is given; allowed: an .h5ad written by gpuatac, or fragment files; name at least one."
         raise InputError(msg)
+    reading = Reading(genome, contigs, names, bulk, bam, device)
     own = [path for path in inputs if is_own_h5ad(path)]
     table = None if groups is None else read_labels(groups)
     if bulk and (groups is not None or groupby is not None):
         msg = "bulk takes each file as one group, and groups are given as well; leave one of them out (--bulk, --groups, --groupby)."
         raise InputError(msg)
     if own:
-        wrong = {"genome": genome, "contigs": contigs, "names": names, "bulk": bulk or None, **bam}
-        _refuse_beside_h5ad(inputs, [name for name, value in wrong.items() if value is not None])
+        _refuse_beside_h5ad(inputs, reading.given())
         adata = _cells_of(own[0])
         fragments_on(adata, device)
     else:
@@ -92,9 +109,7 @@ def cells_and_groups(
                 "table of groups; give one of these (--groups TSV)."
             )
             raise InputError(msg)
-        adata = _imported(
-            inputs, table, genome=genome, contigs=contigs, names=names, bulk=bulk, bam=dict(bam), device=device
-        )
+        adata = _imported(inputs, table, reading)
     known = None if table is None else _matched(adata, table, groups)
     if known is not None and (groupby is None or groupby in known):
         label, values = groupby or "group", known[groupby or known.columns[0]]
@@ -145,31 +160,21 @@ def _cells_of(path: Path) -> AnnData:
     return adata
 
 
-def _imported(
-    inputs: Sequence[Path],
-    table: pd.DataFrame | None,
-    *,
-    genome: str | None,
-    contigs: str | None,
-    names: Sequence[str] | None,
-    bulk: bool,
-    bam: dict[str, Any],
-    device: str,
-) -> AnnData:
-    if genome is None:
+def _imported(inputs: Sequence[Path], table: pd.DataFrame | None, reading: Reading) -> AnnData:
+    if reading.genome is None:
         msg = (
             "genome is not given; allowed: hg38, hg19, mm10, mm39, or a chrom.sizes, .fai or FASTA file: pass genome=... (--genome), "
             "or an .h5ad written by gpuatac, which needs none."
         )
         raise InputError(msg)
     are_bam = any(is_bam(path) for path in inputs)
-    given = {name: value for name, value in bam.items() if value is not None}
+    given = {name: value for name, value in reading.bam.items() if value is not None}
     if given and not are_bam:
         msg = f"{', '.join(given)} is for BAM files, and none of the inputs is one; leave it out."
         raise InputError(msg)
-    samples = sample_names(list(inputs), names)
-    sizes = read_genome(str(genome), contigs=contigs or "main")  # type: ignore[arg-type]
-    if bulk or "barcode_regex" in given:
+    samples = sample_names(list(inputs), reading.names)
+    sizes = read_genome(str(reading.genome), contigs=reading.contigs or "main")  # type: ignore[arg-type]
+    if reading.bulk or "barcode_regex" in given:
         given["barcode_tag"] = None
     adata = pp.import_fragments(
         list(inputs),
@@ -177,7 +182,7 @@ def _imported(
         sample=samples,
         min_num_fragments=0,
         whitelist=None if table is None else {name.rpartition("#")[2] for name in table.index},
-        device=device,  # type: ignore[arg-type]
+        device=reading.device,  # type: ignore[arg-type]
         bam_options=given or None,
     )
     if not adata.n_obs and table is None:

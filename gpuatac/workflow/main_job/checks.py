@@ -23,11 +23,31 @@ LEAST_P = 1e-300  # a smaller one has no logarithm to compare with
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run writes."""
+    """Where a run writes: into ``folder``, under names that begin with ``label``.
+
+    Attributes
+    ----------
+    stores
+        The fragments of each sample.
+    final
+        The result.
+    checkpoint
+        Every barcode with its quality measures.
+    peak_matrix
+        Cells x consensus peaks.
+    figures, peaks, coverage
+        The folders of the figures, the peaks and the coverage tracks.
+    """
 
     folder: Path
     label: str
     stores: tuple[Path, ...]
+    final: Path
+    checkpoint: Path
+    peak_matrix: Path
+    figures: Path
+    peaks: Path
+    coverage: Path
 
     @classmethod
     def of(cls, folder: Path, samples: Sequence[str]) -> Places:
@@ -36,37 +56,9 @@ class Places:
             msg = f"out {folder} is a file; allowed: a folder, made when it is not there; choose another name."
             raise InputError(msg)
         label = samples[0] if len(samples) == 1 else "combined"
-        return cls(folder, label, tuple(folder / f"{name}.fragments" for name in samples))
-
-    @property
-    def final(self) -> Path:
-        """The result."""
-        return self.folder / f"{self.label}.h5ad"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Every barcode with its quality measures."""
-        return self.folder / f"{self.label}.qc.h5ad"
-
-    @property
-    def figures(self) -> Path:
-        """The folder of the figures."""
-        return self.folder / f"{self.label}.figures"
-
-    @property
-    def peaks(self) -> Path:
-        """The folder of the peaks."""
-        return self.folder / f"{self.label}.peaks"
-
-    @property
-    def peak_matrix(self) -> Path:
-        """Cells x consensus peaks."""
-        return self.folder / f"{self.label}.peaks.h5ad"
-
-    @property
-    def coverage(self) -> Path:
-        """The folder of the coverage tracks."""
-        return self.folder / f"{self.label}.coverage"
+        stores = tuple(folder / f"{name}.fragments" for name in samples)
+        ends = ("h5ad", "qc.h5ad", "peaks.h5ad", "figures", "peaks", "coverage")
+        return cls(folder, label, stores, *(folder / f"{label}.{end}" for end in ends))
 
     def outputs(self) -> list[Path]:
         """Everything a run replaces."""

@@ -15,7 +15,20 @@ if TYPE_CHECKING:
 
 
 class OneConvolution(CoverageModel):
-    """What the two models share: a weighted sum of the ``field`` bases around, and ``scalars`` to learn, as they are at first."""
+    """What the two models share: a weighted sum of the ``field`` bases around, and ``scalars`` to learn, as they are at first.
+
+    Parameters
+    ----------
+    field
+        Taps, bp.
+    in_channels
+        1 + number of extra tracks.
+
+    Raises
+    ------
+    InputError
+        When an option is out of range.
+    """
 
     scalars: ClassVar[Mapping[str, float]]
 
@@ -40,19 +53,7 @@ class Linear(OneConvolution):
         signal[i] = b + sum over channels c and taps t of W[c, t] x[c, i + t - (field - 1) // 2]
 
     The log odds of lying in a peak are a straight line of the signal with a slope and an intercept of their own, which do not
-    move the weights of the signal when they are trained.
-
-    Parameters
-    ----------
-    field
-        Taps, bp.
-    in_channels
-        1 + number of extra tracks.
-
-    Raises
-    ------
-    InputError
-        When an option is out of range.
+    move the weights of the signal when they are trained. Options and errors: see ``OneConvolution``.
 
     Examples
     --------
@@ -73,25 +74,13 @@ class Linear(OneConvolution):
 class Logistic(OneConvolution):
     """The log odds of lying in a peak as a weighted sum of the bases around (AtacWorks' logistic baseline).
 
-    The signal is the noisy coverage times a scale of its own, 1 at first.
-
-    Parameters
-    ----------
-    field
-        Taps, bp.
-    in_channels
-        1 + number of extra tracks.
-
-    Raises
-    ------
-    InputError
-        When an option is out of range.
+    The signal is the noisy coverage times a scale of its own, 1 at first. Options and errors: see ``OneConvolution``.
 
     Examples
     --------
     >>> from gpuatac.nn.denoising.networks.linear import Logistic
-    >>> Logistic(field=400).halo
-    200
+    >>> Logistic(field=400).scale.item()
+    1.0
     """
 
     kind = "logistic"

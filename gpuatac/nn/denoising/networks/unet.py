@@ -43,9 +43,9 @@ class UNet(CoverageModel):
     Raises
     ------
     InputError
-        When an option is out of range.
+        When an option is out of range, or channels and kernel_sizes differ in number.
 
-    Reference: Lal et al. 2021, Nature Communications 12, 1507.
+    Reference: as of ``DenoisingResNet``.
 
     Examples
     --------
