@@ -139,6 +139,7 @@ def peaks(adata: AnnData, options: RunOptions, genome: Genome, made: Made) -> No
     matrix.uns[MARKERS] = _markers(adata, matrix, options)
     folder = made.new(made.places.peaks)
     ex.export_peaks(adata, out_dir=folder)
+    _record_place(adata, folder.name, made.places.peaks.name)
     write_consensus(consensus, folder / "consensus.bed")
     matrix.uns[MARKERS].to_csv(folder / "markers.tsv", sep="\t", index=False, float_format="%.4g")
     made.keep(matrix)
