@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 #: Steps of the main job after the import, in order; a run may go on from any of them.
 STEP_NAMES = (
@@ -32,12 +32,10 @@ class RunOptions:
         "BED of regions whose tiles are never selected, whose peaks and coverage are left out, and whose share is measured",
         path=True,
     )
-    contigs: str = _opt(
-        "main", "import", "chromosomes to keep: main (numbered, X, Y, M) or all", choices=("main", "all")
-    )
+    contigs: Literal["main", "all"] = _opt("main", "import", "chromosomes to keep: main (numbered, X, Y, M) or all")
     whitelist: str | None = _opt(None, "import", "file of barcodes to keep, one a line", path=True)
-    call_cells: str = _opt(
-        "none", "cells", "tell cells from empty droplets: none, knee or ordmag", choices=("none", "knee", "ordmag")
+    call_cells: Literal["none", "knee", "ordmag"] = _opt(
+        "none", "cells", "tell cells from empty droplets: none, knee or ordmag"
     )
     min_fragments: int = _opt(1000, "cells", "fewest fragments of a cell, outside the mitochondrial chromosome")
     max_fragments: int | None = _opt(None, "cells", "most fragments of a cell")
@@ -48,23 +46,22 @@ class RunOptions:
         None, "cells", "highest share of fragments in blacklisted regions (needs --blacklist)"
     )
     bin_size: int = _opt(2000, "tiles", "tile width in bp")
-    counting_strategy: str = _opt(
+    counting_strategy: Literal["paired-insertion", "insertion", "fragment"] = _opt(
         "paired-insertion",
         "tiles",
         "what a fragment adds to a tile",
-        choices=("paired-insertion", "insertion", "fragment"),
     )
     exclude_chroms: str = _opt(
         "chrM,chrMT,M,MT,chrY,Y", "tiles", "chromosomes without tiles and peaks, separated by commas"
     )
     n_features: int = _opt(500_000, "features", "tiles to embed with, at most")
-    feature_method: str = _opt(
-        "count", "features", "how tiles are ranked: count or variability", choices=("count", "variability")
+    feature_method: Literal["count", "variability"] = _opt(
+        "count", "features", "how tiles are ranked: count or variability"
     )
     lower_quantile: float = _opt(0.005, "features", "share of the rarest tiles that are never selected")
     upper_quantile: float = _opt(0.005, "features", "share of the most common tiles that are never selected")
-    doublets: str = _opt(
-        "remove", "doublets", "doublets by scrublet: remove, label or skip", choices=("remove", "label", "skip")
+    doublets: Literal["remove", "label", "skip"] = _opt(
+        "remove", "doublets", "doublets by scrublet: remove, label or skip"
     )
     expected_doublet_rate: float = _opt(0.1, "doublets", "expected share of doublets")
     n_comps: int = _opt(30, "spectral", "spectral components, at most")
@@ -74,21 +71,20 @@ class RunOptions:
     keep_depth_components: bool = _opt(
         default=False, step="knn", text="cluster also on components that follow sequencing depth (|r| >= 0.9)"
     )
-    batch_correction: str = _opt("none", "knn", "of several samples: none or harmony", choices=("none", "harmony"))
+    batch_correction: Literal["none", "harmony"] = _opt("none", "knn", "of several samples: none or harmony")
     n_neighbors: int | None = _opt(
         None, "knn", "neighbours of each cell; unset: round(1.75 sqrt(cells)) within 5 and 50"
     )
     min_dist: float = _opt(0.3, "umap", "UMAP's min_dist")
     resolution: float = _opt(1.0, "leiden", "Leiden resolution")
-    leiden_flavor: str = _opt(
-        "auto", "leiden", "auto, igraph (deterministic) or cugraph (GPU)", choices=("auto", "igraph", "cugraph")
+    leiden_flavor: Literal["auto", "igraph", "cugraph"] = _opt(
+        "auto", "leiden", "auto, igraph (deterministic) or cugraph (GPU)"
     )
     gene_upstream: int = _opt(2000, "genes", "bp upstream of a gene that count towards its activity")
-    until: str = _opt(
+    until: Literal["clusters", "peaks", "coverage"] = _opt(
         "coverage",
         "peaks",
         "where the job ends: clusters, peaks (of each cluster), or coverage (bigWig tracks of each cluster)",
-        choices=tuple(UNTIL),
     )
     peak_qvalue: float = _opt(0.05, "peaks", "highest q-value of a peak")
     peak_max_frag_size: int | None = _opt(
@@ -100,16 +96,24 @@ class RunOptions:
         None, "peaks", "p-value of a marker region; unset: 0.01, more where 3 to 6 clusters cannot reach it"
     )
     coverage_bin_size: int = _opt(10, "coverage", "bin of the coverage tracks in bp")
-    coverage_normalization: str = _opt(
-        "RPKM", "coverage", "how coverage is scaled: RPKM, CPM, BPM or none", choices=("RPKM", "CPM", "BPM", "none")
+    coverage_normalization: Literal["RPKM", "CPM", "BPM", "none"] = _opt(
+        "RPKM", "coverage", "how coverage is scaled: RPKM, CPM, BPM or none"
     )
     seed: int = _opt(0, "doublets", "seed of everything random")
-    figure_format: str = _opt("png", "figures", "png, pdf or svg", choices=("png", "pdf", "svg"))
+    figure_format: Literal["png", "pdf", "svg"] = _opt("png", "figures", "png, pdf or svg")
 
     @property
     def min_num_fragments(self) -> int:
         """Barcodes below this are left out on import: 10 when cells are called, else min(200, min_fragments)."""
         return 10 if self.call_cells != "none" else min(200, self.min_fragments)
+
+
+_HINTS = get_type_hints(RunOptions)
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """What the option may be, where its type names it; else nothing."""
+    return get_args(_HINTS[name]) if get_origin(_HINTS[name]) is Literal else ()
 
 
 def defaults() -> dict[str, Any]:

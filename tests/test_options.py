@@ -11,7 +11,6 @@ import pytest
 
 import gpuatac as ga
 from gpuatac.options import RunOptions, defaults
-from gpuatac.workflow.main_job.by_cluster import marker_pvalue
 
 MAIN_JOB = Path(ga.__file__).parent / "workflow" / "main_job"
 
@@ -58,7 +57,6 @@ DIFFERENT = {
     "pp.call_cells.method": "the job calls no cells unless asked; who calls the verb asks",
     "tl.call_peaks.exclude_chroms": "peaks equal MACS3's and SnapATAC2's row by row, which know no chromosomes to leave out",
     "tl.call_peaks.min_cells": "groups may be bulk samples, each of which counts as one cell; the job has clusters of cells",
-    "tl.marker_regions.pvalue": "the job chooses by the number of clusters; the next test compares the numbers",
 }
 NO_PARAMETER = {
     "genome": "it has no default",
@@ -94,10 +92,6 @@ def default_of(place: str) -> object:
 def test_default_of_the_verb_is_that_of_the_main_job(option, place):
     same = default_of(place) == written_as_the_verb(option, defaults()[option])
     assert same is not (place in DIFFERENT), DIFFERENT.get(place, f"{place} and --{option.replace('_', '-')} differ")
-
-
-def test_marker_regions_of_many_clusters_have_one_bound_in_the_job_and_in_the_verb():
-    assert marker_pvalue(RunOptions(), 12) == default_of("tl.marker_regions.pvalue")
 
 
 def test_fewest_fragments_on_import_are_those_of_the_main_job():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GpuatacError as error:
         print(f"gpuatac: error: {error}", file=sys.stderr)
         logging.getLogger(PACKAGE).debug("traceback", exc_info=True)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except OSError as error:  # a full disk, a folder without permission
         print(f"gpuatac: error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -45,6 +47,8 @@ def _main(tokens: list[str]) -> int:
         msg = f"the following arguments are required: COMMAND; allowed: {', '.join(COMMANDS)}; see gpuatac --help."
         raise UsageError(msg)
     first, rest = tokens[0], tokens[1:]
+    if first == "help" and rest:
+        first, rest = rest[0], ["--help"]
     if first in ("-h", "--help", "--help-all", "help"):
         from gpuatac._version import __version__
         from gpuatac.cli.help import overview
@@ -56,10 +60,11 @@ def _main(tokens: list[str]) -> int:
 
         print(f"gpuatac {__version__}")
         return DONE
-    if first == "--install-completion":
+    flag, equals, shell = first.partition("=")
+    if flag == "--install-completion":
         from gpuatac.cli.completion import install
 
-        print(install(*rest[:1]))
+        print(install(shell if equals else next(iter(rest), None)))
         return DONE
     command = command_of(first)
     before_end = rest[: rest.index("--")] if "--" in rest else rest

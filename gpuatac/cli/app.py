@@ -65,7 +65,8 @@ def given_to(command: Command, tokens: Sequence[str]) -> dict[str, Any]:
         _, bound, _ = command.app(**HOW).parse_args(counted, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         raise UsageError(refusal_of(error, command, counted)) from error
-    return dict(bound.arguments)
+    options = command.options()
+    return {name: value if options[name].flag else not value for name, value in bound.arguments.items()}
 
 
 def _last_of_each(command: Command, tokens: list[str]) -> list[str]:
@@ -116,7 +117,8 @@ def whole_app() -> App:
     """Every command as one app, for shell completion."""
     from cyclopts import App
 
-    app = App(name="gpuatac", version=__version__, **{**HOW, "version_flags": ["--version"]})
+    how = {**HOW, "help_flags": ["-h", "--help", "--help-all"]}
+    app = App(name="gpuatac", version=__version__, **how)
     for name in COMMANDS:
-        app.command(command_of(name).app(**HOW))
+        app.command(command_of(name).app(**how))
     return app

@@ -238,10 +238,9 @@ def _parameter(option: Option) -> inspect.Parameter:
         else:
             kind = types.GenericAlias(list, (kind,))
             how["consume_multiple"] = (hint.few, hint.many)
-    names = tuple(filter(None, (option.flag, option.short)))
-    if option.unset:
+    names = tuple(filter(None, (option.flag, option.short))) or (option.unset,)  # the latter alone: given_to turns it round
+    if option.flag and option.unset:
         how["negative"] = option.unset
-        names = names or (f"--{option.name.replace('_', '-')}",)
     position = inspect.Parameter.POSITIONAL_ONLY if option.is_positional else inspect.Parameter.KEYWORD_ONLY
     default = inspect.Parameter.empty if option.required else option.declared.default
     annotation: Any = Annotated[kind if option.required else kind | None, Parameter(name=names, **how)]

@@ -54,8 +54,6 @@ def _fields(source: Any) -> dict[str, Declared]:
         if default is dataclasses.MISSING:
             default = NONE if field.default_factory is dataclasses.MISSING else field.default_factory()
         hint = hint_of(resolved(field.type, source.__module__))
-        if choices := field.metadata.get("choices"):
-            hint = hint._replace(choices=tuple(choices))
         found[field.name] = Declared(field.name, hint, default, field.metadata.get("help") or docs.get(field.name, ""))
     return found
 
@@ -64,7 +62,7 @@ def _fields(source: Any) -> dict[str, Declared]:
 def docs_of(source: Callable[..., Any] | type) -> dict[str, str]:
     """The text of each parameter or attribute in a numpydoc docstring; an entry of several names counts for each of them."""
     found: dict[str, str] = {}
-    for section in re.split(r"\n(?=\w[\w ]*\n-{3,}\n)", inspect.getdoc(source) or ""):
+    for section in re.split(r"\n(?=\w[\w ]*\n-{3,}\n)", (inspect.getdoc(source) or "")):
         title, _, body = section.partition("\n")
         if title.strip() not in ("Parameters", "Attributes"):
             continue

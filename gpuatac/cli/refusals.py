@@ -33,6 +33,8 @@ def refusal_of(  # noqa: PLR0911 (one for each kind)
         if choices:
             return f"argument {flag}: invalid choice: {value!r}{_like(value, choices)}; allowed: {', '.join(choices)}."
         kind = option.declared.hint.kind if option else str
+        if kind is bool:
+            return f"argument {flag}: takes no value, got {value!r}; allowed: the option by itself."
         return f"argument {flag}: invalid {getattr(kind, '__name__', 'text')} value: {value!r}; allowed: {KINDS.get(kind, 'text')}."
     if isinstance(error, cyclopts.UnknownOptionError):
         typed = error.token.keyword or error.token.value
@@ -61,14 +63,26 @@ def _missing(error: Any, name: str, command: Command | None, tokens: list[str]) 
         elif option is not None and option.declared.hint.many is not None:
             hint = option.declared.hint
             number = f"{hint.many} values" if hint.few == hint.many else f"{hint.few} to {hint.many} values"
-        return f"argument {error.keyword}: expected {number}, got {len(error.tokens_so_far)}."
+        told = f"argument {error.keyword}: expected {number}, got {len(error.tokens_so_far)}"
+        at = tokens.index(error.keyword) if error.keyword in tokens else len(tokens)
+        dashed = next((token for token in tokens[at + 1 : at + 2] if token.startswith("-")), None)
+        return f"{told}; a value that begins with a dash is given as {error.keyword}={dashed}." if dashed else f"{told}."
     missing = [name]
     if command is not None:
         missing = [
             o.flag for o in command.options().values()
             if o.required and (o.flag == name or (not o.is_positional and not any(t.partition("=")[0] == o.flag for t in tokens)))
         ]  # fmt: skip
-    return f"the following arguments are required: {', '.join(missing)}; see {_help(command)}."
+    taken = _list_that_took(command, tokens) if name in missing and not name.startswith("-") else ""
+    return f"the following arguments are required: {', '.join(missing)}{taken}; see {_help(command)}."
+
+
+def _list_that_took(command: Command | None, tokens: list[str]) -> str:
+    """A hint, where the values of a list may have been meant for the inputs."""
+    for option in command.options().values() if command is not None else ():
+        if option.declared.hint.is_list and option.flag in tokens:
+            return f" ({option.flag} takes all that follows it: put the inputs before it)"
+    return ""
 
 
 def no_such_command(typed: str, names: list[str]) -> str:

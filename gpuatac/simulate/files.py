@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gpuatac.errors import InputError
 from gpuatac.io.files.bgzf import BgzfWriter
 
 if TYPE_CHECKING:
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 #: A stretch of the file: chromosome, start, end, cell and copies of its rows, and the bp walked.
 Window = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
 ROWS = 1 << 18  # rows turned into text at a time
+
+
+def checked_prefix(prefix: str | Path) -> str:
+    """``prefix`` as text; raises where it is a folder or empty, so that the files would have no name."""
+    text = str(prefix)
+    if not text or text.endswith("/"):
+        msg = f"prefix {text!r} holds no name; allowed: the start of the files' names, behind a folder or not; give one (--out)."
+        raise InputError(msg)
+    return text
 
 
 def merge_rows(

@@ -12,7 +12,7 @@ from gpuatac import check
 from gpuatac.io.files.atomic import replacing
 from gpuatac.progress import bar
 from gpuatac.simulate import library_model
-from gpuatac.simulate.files import write_fragments
+from gpuatac.simulate.files import checked_prefix, write_fragments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def simulate_library(
     """
     n_chroms = check.integer("n_chroms", n_chroms, 1, 10_000)
     chrom_size = check.integer("chrom_size", chrom_size, 100_000, 2**31 - 1)
-    paths = [Path(f"{prefix}.{end}") for end in ("fragments.tsv.gz", "chrom.sizes")]
+    paths = [Path(f"{checked_prefix(prefix)}.{end}") for end in ("fragments.tsv.gz", "chrom.sizes")]
     for path in paths:
         check.may_write(path, force=force)
     names = [f"sim{k + 1}" for k in range(n_chroms)]

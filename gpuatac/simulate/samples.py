@@ -16,7 +16,7 @@ from gpuatac.genome import Genome
 from gpuatac.io.files.atomic import replacing
 from gpuatac.progress import bar
 from gpuatac.simulate.cells_model import MIN_CHROM, draw_cells, draw_loci, fragment_windows, usable_bp
-from gpuatac.simulate.files import merge_rows, write_cells, write_fragments, write_genes, write_peaks
+from gpuatac.simulate.files import checked_prefix, merge_rows, write_cells, write_fragments, write_genes, write_peaks
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ def simulate_fragments(
         check.between(name, value, 0, 0.99 if name == "duplicate_rate" else 1)
     genome = Genome.builtin(genome) if isinstance(genome, str) else genome
     paths = [
-        Path(f"{prefix}.{end}") for end in ("fragments.tsv.gz", "cells.tsv", "genes.gtf", "peaks.bed", "chrom.sizes")
+        Path(f"{checked_prefix(prefix)}.{end}") for end in ("fragments.tsv.gz", "cells.tsv", "genes.gtf", "peaks.bed", "chrom.sizes")
     ]
     for path in paths:
         check.may_write(path, force=force)

@@ -19,7 +19,7 @@ from gpuatac.cli.documented import declared_in
 from gpuatac.cli.help import described
 from gpuatac.cli.hints import NUMBER_OR_NAME, Hint, hint_of
 from gpuatac.cli.shared import UsageError
-from gpuatac.options import RunOptions
+from gpuatac.options import RunOptions, choices
 
 TWO_SCREENS = 48  # lines of 80 columns
 #: Parameters that a command line gives in another way.
@@ -110,7 +110,7 @@ def test_every_option_of_the_main_job_comes_from_its_table():
         option = options[field.name]
         assert option.flag == f"--{field.name.replace('_', '-')}"
         assert option.declared.default == field.default
-        assert option.declared.hint.choices == tuple(field.metadata.get("choices", ()))
+        assert option.declared.hint.choices == choices(field.name)
 
 
 def test_options_of_the_models_are_those_of_their_classes():
@@ -144,6 +144,7 @@ def test_options_of_the_models_are_those_of_their_classes():
         (["a", "--out", "o", "--shift", "-5"], {"inputs": ["a"], "out": "o", "shift": -5}),
         (["a", "--out", "o", "--no-summits"], {"inputs": ["a"], "out": "o", "call_summits": False}),
         (["--min-cells", "1", "--min-cells", "2", "a", "--out", "o"], {"inputs": ["a"], "out": "o", "min_cells": 2}),
+        (["a", "--out", "o", "--prefix=-x"], {"inputs": ["a"], "out": "o", "prefix": "-x"}),
         (["--out", "o", "--", "--odd-name"], {"inputs": ["--odd-name"], "out": "o"}),
     ],
 )
@@ -162,6 +163,10 @@ def test_what_is_given_is_understood_and_the_last_of_an_option_counts(tokens, wa
         (["a", "--out", "o", "b"], "unrecognized arguments: b; allowed: inputs in one place"),
         (["a", "--out", "o", "--min-cells", "x"], "argument --min-cells: invalid int value: 'x'; allowed: a whole number."),
         (["a", "--out", "o", "--qvalue", "x"], "argument --qvalue: invalid float value: 'x'; allowed: a number."),
+        (["a", "--out", "o", "--consensus=maybe"], "argument --consensus: takes no value, got 'maybe'; allowed: the option by itself."),
+        (["a", "--out", "o", "--prefix", "-x"], "expected a value, got 0; a value that begins with a dash is given as --prefix=-x."),
+        (["--out", "o", "--select", "x", "a"], "required: INPUT (--select takes all that follows it: put the inputs before it)"),
+        (["a", "--out", "o", "--call-summits"], "unrecognized arguments: --call-summits"),
         (["a", "--out", "o", "--flavor", "arch"], "invalid choice: 'arch' (did you mean archr?); allowed: snapatac2, archr."),
     ],
 )
@@ -195,6 +200,35 @@ def test_quiet_prints_nothing_but_warnings_and_errors(tmp_path, cli):
     code, shown, err = cli(*arguments, "-q")
     assert (code, shown) == (2, "")
     assert "exists already" in err
+
+
+def test_help_of_a_command_may_be_asked_for_in_each_usual_way(cli):
+    wanted = cli("info", "--help")[1]
+    assert wanted
+    for tokens in (["help", "info"], ["info", "-h"], ["info", "some.h5ad", "--help"]):
+        assert cli(*tokens) == (0, wanted, "")
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    line = f"set -o pipefail; {sys.executable} -O -m gpuatac peaks --help-all | true"
+    environment = {"PYTHONPATH": str(Path(ga.__file__).parents[1])}
+    assert subprocess.run(["bash", "-c", line], capture_output=True, check=False, env=environment).returncode == 0
+
+
+def test_a_job_shows_and_describes_the_options_that_it_passes_on():
+    for job, option, text in ((ga.run, "min_tsse", "Lowest TSS enrichment"), (ga.workflow.peaks, "extsize", "How wide each cut")):
+        assert option in inspect.signature(job).parameters
+        assert re.search(rf"^    {option}\n        {text}", job.__doc__, re.M)
+        assert inspect.signature(job).return_annotation in ("Result", "Written")
+
+
+def test_a_prefix_without_a_name_is_refused(tmp_path, cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for prefix in ("", "folder/"):
+        code, _, err = cli("simulate", f"--out={prefix}", "--cells", 5)
+        assert code == 2
+        assert "holds no name; allowed: the start of the files' names" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["denoise", "train-denoiser"])

@@ -131,9 +131,9 @@ def test_force_replaces_the_output_and_the_same_seed_gives_the_same_result(copie
 
 def test_every_step_and_the_figures_can_be_gone_on_from():
     assert (*STEPS, *by_cluster.STEPS, "figures") == RESTARTS
-    from gpuatac.cli.parser import STEP_NAMES as FROM_THE_PARSER
+    from gpuatac.cli.app import command_of
 
-    assert tuple(FROM_THE_PARSER) == RESTARTS
+    assert command_of("run").options()["from_step"].declared.hint.choices == RESTARTS
 
 
 @pytest.mark.parametrize("step", ["qc", "features", "spectral", "umap", "genes", "figures"])

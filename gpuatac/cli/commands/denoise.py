@@ -43,7 +43,7 @@ COMMAND = Command(
     report=_told,
     spread=groups.SPREAD,
     gather=_gathered,
-    docs=(peaks, tl.denoise),
+    docs=(tl.denoise, peaks),
     examples=(
         "gpuatac denoise results/pbmc.h5ad --groupby cell_type --out denoised",
         "gpuatac denoise shallow.bw --genome hg38 --depth 5e6 --out denoised",

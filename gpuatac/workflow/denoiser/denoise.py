@@ -95,7 +95,9 @@ precision, compiled
         Start of the file names.
     output_format
         Format of the tracks: "bigwig" or "bedgraph".
-    groupby, groups, genome, contigs, names, bulk, bam_options, device, memory, force
+    groupby
+        Column of the .h5ad's cells, or of ``groups``, that holds the groups. Without groups each sample is one.
+    groups, genome, contigs, names, bulk, bam_options, device, memory, force
         As in ``workflow.peaks``. ``names`` also names the groups of tracks.
     depth
         Of tracks: reads of each library, or of all; by default counted in the track, which must then hold the whole genome.

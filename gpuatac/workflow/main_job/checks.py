@@ -12,7 +12,7 @@ import numpy as np
 
 from gpuatac import check
 from gpuatac.errors import InputError
-from gpuatac.options import RunOptions, defaults
+from gpuatac.options import RunOptions, choices, defaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -195,8 +195,8 @@ def _check_by_cluster(options: RunOptions) -> None:
 def _check_files(options: RunOptions) -> None:
     for f in fields(options):
         value = getattr(options, f.name)
-        if f.metadata.get("choices"):
-            check.one_of(f.name, value, f.metadata["choices"])
+        if allowed := choices(f.name):
+            check.one_of(f.name, value, allowed)
         if f.metadata.get("path") and value is not None:
             check.existing_file(Path(value), f.name)
             if Path(value).is_dir():

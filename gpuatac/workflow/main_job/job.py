@@ -250,7 +250,7 @@ def _genome(options: RunOptions) -> Genome:
         str(options.genome),
         genes=options.genes,
         blacklist=options.blacklist,
-        contigs=options.contigs,  # type: ignore[arg-type]
+        contigs=options.contigs,
     )
 
 

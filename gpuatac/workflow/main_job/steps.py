@@ -82,7 +82,7 @@ def quality(adata: AnnData, options: RunOptions, genome: Genome) -> None:
 def cells(adata: AnnData, options: RunOptions, genome: Genome) -> None:
     """Call cells where asked, then apply the bounds."""
     if options.call_cells != "none":
-        pp.call_cells(adata, method=options.call_cells, seed=options.seed)  # type: ignore[arg-type]
+        pp.call_cells(adata, method=options.call_cells, seed=options.seed)
     pp.filter_cells(
         adata,
         min_counts=options.min_fragments,
@@ -101,7 +101,7 @@ def tiles(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
         adata,
         bin_size=options.bin_size,
         exclude_chroms=excluded,
-        counting_strategy=options.counting_strategy,  # type: ignore[arg-type]
+        counting_strategy=options.counting_strategy,
     )
 
 
@@ -110,7 +110,7 @@ def features(adata: AnnData, options: RunOptions, genome: Genome) -> None:
     pp.select_features(
         adata,
         n_features=options.n_features,
-        method=options.feature_method,  # type: ignore[arg-type]
+        method=options.feature_method,
         filter_lower_quantile=options.lower_quantile,
         filter_upper_quantile=options.upper_quantile,
         blacklist=genome.blacklist if options.blacklist else None,
@@ -232,7 +232,7 @@ def umap(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
 
 def leiden(adata: AnnData, options: RunOptions, _genome: Genome) -> None:
     """Clusters."""
-    tl.leiden(adata, resolution=options.resolution, flavor=options.leiden_flavor, seed=options.seed)  # type: ignore[arg-type]
+    tl.leiden(adata, resolution=options.resolution, flavor=options.leiden_flavor, seed=options.seed)
 
 
 def genes(adata: AnnData, options: RunOptions, genome: Genome) -> None:
