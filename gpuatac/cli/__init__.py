@@ -53,12 +53,12 @@ def _main(tokens: list[str]) -> int:
         from gpuatac._version import __version__
         from gpuatac.cli.help import overview
 
-        print(overview(summaries(), __version__))
+        print(overview(summaries(), __version__), flush=True)
         return DONE
     if first == "--version":
         from gpuatac._version import __version__
 
-        print(f"gpuatac {__version__}")
+        print(f"gpuatac {__version__}", flush=True)
         return DONE
     flag, equals, shell = first.partition("=")
     if flag == "--install-completion":
@@ -72,7 +72,7 @@ def _main(tokens: list[str]) -> int:
     if asked:
         from gpuatac.cli.help import help_of
 
-        print(help_of(command, everything="--help-all" in asked))
+        print(help_of(command, everything="--help-all" in asked), flush=True)
         return DONE
     given = given_to(command, rest)
     from gpuatac.cli.shared import logs, machine
@@ -83,7 +83,7 @@ def _main(tokens: list[str]) -> int:
         machine(given.pop("threads", None))
     told = command.run(given)
     if told and not quiet:
-        print(told)
+        print(told, flush=True)
     return DONE
 
 
