@@ -43,18 +43,18 @@ def evaluate_denoiser(
     out: str | Path,
     *,
     noisy: str | Path | None = None,
-    denoised: Sequence[str | Path] = (),
-    probability: Sequence[str | Path] = (),
-    names: Sequence[str] | None = None,
-    h5: Sequence[str | Path] = (),
-    intervals: Sequence[str | Path] = (),
+    denoised: str | Path | Sequence[str | Path] = (),
+    probability: str | Path | Sequence[str | Path] = (),
+    names: str | Sequence[str] | None = None,
+    h5: str | Path | Sequence[str | Path] = (),
+    intervals: str | Path | Sequence[str | Path] = (),
     pad: int = 0,
     peaks: Any = None,
     peak_cutoff: float | None = None,
     genome: str | Path | Genome | None = None,
     regions: Any = None,
-    chroms: Sequence[str] | None = None,
-    tune_chroms: Sequence[str] | None = None,
+    chroms: str | Sequence[str] | None = None,
+    tune_chroms: str | Sequence[str] | None = None,
     clean_depth: float | None = None,
     noisy_depth: float | None = None,
     half_width: int = HALF_WIDTH,
@@ -162,6 +162,14 @@ def evaluate_denoiser(
     >>> from gpuatac.workflow.denoiser.evaluate import evaluate_denoiser
     >>> evaluate_denoiser("deep.bw", "judged", noisy="shallow.bw", denoised=["net.bw"], bootstrap=1000)  # doctest: +SKIP
     """
+    denoised, probability, h5, intervals = (
+        check.several(name, value)
+        for name, value in (("denoised", denoised), ("probability", probability), ("h5", h5), ("intervals", intervals))
+    )
+    names, chroms, tune_chroms = (
+        None if value is None else check.several(name, value, what="a name")
+        for name, value in (("names", names), ("chroms", chroms), ("tune_chroms", tune_chroms))
+    )
     if memory is not None:
         set_memory(memory)
     if (clean is None) == (not h5):
