@@ -18,7 +18,7 @@ from gpuatac.core.tracks.threshold_peaks import ThresholdPeaks
 from gpuatac.core.tracks.track_metrics import Tally
 from gpuatac.errors import InputError
 from gpuatac.progress import bar
-from gpuatac.workflow.denoiser.track_comparison import MEASURES, OVERALL, Comparison
+from gpuatac.workflow.denoiser.track_comparison import MEASURES, OVERALL, Comparison, meets
 
 if TYPE_CHECKING:
     from gpuatac.backend.protocol import Backend
@@ -212,8 +212,7 @@ class _Arrays:
 
         found = {}
         for name, (signal, score) in () if tuning else self._methods.items():
-            of_signal = cut(signal)
-            found[name] = Method(of_signal, of_signal if score is None else cut(score), score is not None)
+            found[name] = Method(of_signal := cut(signal), of_signal if score is None else cut(score), score is not None)
         return Stretch(cut(self._clean), cut(self._label), cut(self._valid, bool), found)
 
     def noisy(self, chrom: str, start: int, stop: int) -> tuple[Any, Any | None]:
@@ -384,7 +383,7 @@ class _Judged:
             for (chrom, of), found in finished.items():
                 if of == name:
                     clean = finished[chrom, ""]
-                    met = _meets(found, clean).sum(), _meets(clean, found).sum()
+                    met = meets(found, clean).sum(), meets(clean, found).sum()
                     counts += [len(found["start"]), len(clean["start"]), *met]
             n_called, n_clean, right, met_clean = counts.tolist()
             if n_called + n_clean:
@@ -399,13 +398,6 @@ def _pile(pile: list[Tally], tally: Tally) -> None:
     pile.append(tally)
     while len(pile) > 1 and pile[-2].n_rows <= 2 * pile[-1].n_rows:
         pile[-2:] = [track_metrics.merged(pile[-2:])]
-
-
-def _meets(peaks: Mapping[str, Any], others: Mapping[str, Any]) -> np.ndarray:
-    """bool: which peaks overlap one of the others; both sorted and disjoint."""
-    ended = np.searchsorted(others["end"], peaks["start"], "right")
-    meets: np.ndarray = ended < np.searchsorted(others["start"], peaks["end"], "left")
-    return meets
 
 
 def _shapes(given: Given, chrom: str, start: int, stop: int) -> dict[str, Any]:
@@ -424,7 +416,7 @@ def _any_known(bk: Backend, known: Stretch) -> bool:
 def _pieces(first: int, last: int, block: int) -> list[tuple[int, int]]:
     """Whole blocks of the chromosome, some Mb at a time."""
     step = max(PIECE // block, 1) * block
-    return [(start, min(start + step, last)) for start in range(first // block * block, last, step)]
+    return [(at, min(at + step, last)) for at in range(first // block * block, last, step)]
 
 
 def _chromosomes(given: Given, chroms: Sequence[str] | None, tune: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -439,7 +431,7 @@ def _chromosomes(given: Given, chroms: Sequence[str] | None, tune: Sequence[str]
     if outside:
         msg = (
             f"chroms names {outside[0]!r}, where nothing is judged: the regions leave it out, or not every track has data there; "
-            f"allowed: {', '.join(given.judged)}; leave it out, or give other regions (--chroms, --regions)."
+            f"allowed: {', '.join(given.judged)}; correct it (--chroms), or the regions (--regions)."
         )
         raise InputError(msg)
     if not given.has_noisy:
