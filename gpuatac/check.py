@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import math
 from numbers import Integral, Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuatac.errors import InputError, MissingExtraError, MissingFileError, OutputExistsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 
 def _shown(number: float) -> str:
@@ -45,6 +46,37 @@ def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
     if value not in choices:
         msg = f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}."
         raise InputError(msg)
+
+
+def known_names(what: str, given: Iterable[object], allowed: Iterable[str]) -> None:
+    """Raise where ``given`` holds a name that is not allowed; the message has the allowed name that is most like it.
+
+    Examples
+    --------
+    >>> from gpuatac import check
+    >>> check.known_names("recipe", ["epochs"], ["epochs", "lr"])
+    """
+    known = list(allowed)
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is not None:
+        near = difflib.get_close_matches(str(unknown), known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        msg = (
+            f"{what} has no {unknown!r}{hint}; allowed: {', '.join(known) or 'none'}; correct the name or leave it out."
+        )
+        raise InputError(msg)
+
+
+def several(name: str, value: Any, *, what: str = "a path") -> list[Any]:
+    """One text, path or number, or several of them, as a list; None is an empty one."""
+    if value is None:
+        return []
+    if isinstance(value, str | Path | Real):
+        return [value]
+    if isinstance(value, bytes) or not hasattr(value, "__iter__"):
+        msg = f"{name} must be {what} or a list of them, got {value!r} ({type(value).__name__}); pass it so."
+        raise InputError(msg)
+    return list(value)
 
 
 def none_true(bad: Any, found: str, remedy: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import pickle
 import re
@@ -69,8 +70,10 @@ def make_model(kind: str, **options: Any) -> torch.nn.Module:
     """
     check.one_of("kind", kind, KINDS)
     module, name = KINDS[kind]
+    made = getattr(importlib.import_module(module), name)
+    check.known_names(f"a model of kind {kind!r}", options, inspect.signature(made).parameters)
     try:
-        return getattr(importlib.import_module(module), name)(**options)
+        return made(**options)
     except TypeError as problem:
         msg = f"a model of kind {kind!r} cannot be made with the options {options}: {problem}; see the class {name}."
         raise InputError(msg) from problem

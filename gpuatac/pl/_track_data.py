@@ -16,11 +16,11 @@ from gpuatac.io.fragments.pseudobulk import grouped_samples
 from gpuatac.io.fragments.window import window_fragments
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.genome.gene_models import Locus, annotation_of, locate_gene
-from gpuatac.io.genome.regions import checked_window, parse_region, window_on
+from gpuatac.io.genome.regions import parse_region
+from gpuatac.io.genome.regions import window_of as window_of_region
 from gpuatac.io.genome.transcripts import tss_table
 
 if TYPE_CHECKING:
-
     from anndata import AnnData
 
     from gpuatac.core.tracks.pseudobulk import FragmentFilter
@@ -81,18 +81,7 @@ def window_of(
             )
             raise InputError(msg)
         return Window(place.code, start, end), place
-    return _region(genome, region), None
-
-
-def _region(genome: Genome, region: Any) -> Window:
-    if isinstance(region, str):
-        return Window(*window_on(genome, region))
-    try:
-        chrom, start, end = str(region[0]), int(region[1]), int(region[2])
-    except (TypeError, ValueError, IndexError, KeyError):
-        msg = f"region must look like chr11:118,300,000-118,400,000 or be (chrom, start, end), got {region!r}."
-        raise InputError(msg) from None
-    return Window(*checked_window(genome, chrom, start, end))
+    return Window(*window_of_region(genome, region)), None
 
 
 def coverage_of(
@@ -216,7 +205,7 @@ def _frame_of(regions: Any, genome: Genome) -> pd.DataFrame:
     """``regions_frame``, which refuses a frame without rows; here a group may have no peak."""
     if isinstance(regions, pd.DataFrame) and regions.empty:
         return pd.DataFrame({"chrom": [], "start": [], "end": []})
-    return regions_frame(regions, genome)
+    return regions_frame(regions, genome, beyond=True)
 
 
 class Band(NamedTuple):

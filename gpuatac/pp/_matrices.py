@@ -194,7 +194,7 @@ def make_peak_matrix(
         regions = adata.uns[regions]
     if hasattr(regions, "to_pandas"):
         regions = regions.to_pandas()
-    frame = regions_frame(_named_regions(regions), genome_of(adata))
+    frame = regions_frame(_named_regions(regions), genome_of(adata), beyond=True)
     at = coordinates(frame, genome_of(adata), what="peaks")
 
     def question(bk: Any, sample: counts.Sample, n: int) -> Csr:

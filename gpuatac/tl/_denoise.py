@@ -9,6 +9,7 @@ import numpy as np
 
 from gpuatac import slots
 from gpuatac.io.fragments.attach import genome_of
+from gpuatac.io.genome.regions import window_of
 from gpuatac.provenance import records
 from gpuatac.tl.denoising import (
     PROBABILITY_DECIMALS,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
-
 
 
 class DenoisedTracks(NamedTuple):
@@ -96,7 +96,7 @@ def denoise(
         Groups to denoise; None for all.
     regions
         What to denoise: chromosomes and regions such as ["chr1", "chr2:1000-9000"] (0-based half-open), a BED file or a
-        frame; None for every chromosome with a fragment, from end to end.
+        frame (rows that end behind their chromosome end there); None for every chromosome with a fragment, from end to end.
     blacklist
         Fragments that overlap these regions are left out: a BED file, a frame or names.
     cutoff
@@ -188,7 +188,7 @@ def denoised_tracks(
     adata: AnnData,
     groupby: str | Sequence[str] | None = None,
     *,
-    region: str,
+    region: str | tuple[str, int, int],
     model: str | Path | tuple[Any, Any] | None = None,
     selections: Collection[str] | None = None,
     blacklist: Any = None,
@@ -208,12 +208,12 @@ def denoised_tracks(
     adata, groupby, model, selections, blacklist, signal_depth, extra, dilation, precision
         As in ``denoise``.
     region
-        "chr1:1,000-9,000" (0-based half-open), "chr1:1000-" up to the end, or the name of a chromosome.
+        "chr1:1,000-9,000" or (chrom, start, end), 0-based half-open; "chr1:1000-" up to the end, or the name of a chromosome.
 
     Raises
     ------
     InputError
-        As ``denoise``, and for a region that is not one stretch of the genome.
+        As ``denoise``, and for a region that is not one stretch of the genome: a BED file, a list, an end behind the chromosome's.
 
     Cost: that of the region with the network's reach on both sides.
 
@@ -225,12 +225,10 @@ def denoised_tracks(
     from gpuatac.nn.denoising.inference import ready_model, tracks_at
 
     genome = genome_of(adata)
-    one = region_set([region], genome)
-    assert one is not None
+    code, start, end = window_of(genome, region)
     groups, members = members_of(adata, groupby, selections)
     network, card = ready_model(model, backend_of_fragments(adata), dilation=dilation)
     source = fragment_tracks(adata, members, groups, half_width=card.half_width, blacklist=blacklist)
-    code, start, end = int(one.chrom[0]), int(one.start[0]), int(one.end[0])
     found = tracks_at(
         network, card, source, (code, start, end), extra=extra_of(extra, genome, card), precision=precision,
         signal_depth=signal_depth,

@@ -18,7 +18,7 @@ from gpuatac.errors import InputError
 from gpuatac.io.fragments.attach import attached
 from gpuatac.io.fragments.store import backend_holding
 from gpuatac.io.genome.bed import regions_frame
-from gpuatac.io.genome.regions import parse_regions
+from gpuatac.io.genome.regions import parse_regions, refuse_beyond
 from gpuatac.io.tracks import outputs
 from gpuatac.io.tracks.fragment_tracks import FragmentTracks
 
@@ -149,15 +149,20 @@ def extra_of(extra: Any, genome: Genome, card: Any) -> Any:
 
 
 def region_set(regions: Any, genome: Genome) -> Stretches | None:
-    """Chromosomes and regions as disjoint ascending stretches; None for all of the genome."""
+    """Chromosomes and regions as disjoint ascending stretches; None for all of the genome.
+
+    Rows of a BED file or a frame that end behind the end of their chromosome end there; regions in words must not.
+    """
     if regions is None:
         return None
+    if isinstance(regions, str) and not regions.strip():
+        regions = [regions]
     if isinstance(regions, str) and not Path(regions).exists():
         regions = [regions]
     if isinstance(regions, str | Path | pd.DataFrame) or hasattr(regions, "to_pandas"):
         frame = regions_frame(regions, genome)
     else:
-        frame = _named(list(regions), genome)
+        frame = _named(check.several("regions", regions, what="a region such as chr1:1000-9000, a BED file,"), genome)
     at = coordinates(frame, genome, what="regions")
     absent = sorted({str(name) for name, code in zip(frame["chrom"], at.chrom, strict=True) if code < 0})
     if absent:
@@ -181,7 +186,15 @@ def _named(names: list[Any], genome: Genome) -> pd.DataFrame:
         raise InputError(msg)
     parts = []
     for name in names:
+        if not isinstance(name, str | Path) or not str(name).strip():
+            found = "is empty" if isinstance(name, str) else f"is no text ({type(name).__name__})"
+            msg = (
+                f"region {name!r} {found}; allowed: names like chr1 or chr1:1000-9000, or a BED file; correct it, or leave regions out "
+                "(--regions) for the whole genome."
+            )
+            raise InputError(msg)
         if (one := parse_regions([str(name)], genome)) is not None:
+            refuse_beyond(one, genome)
             parts.append(one)
         elif Path(str(name)).exists():
             parts.append(regions_frame(Path(str(name)))[["chrom", "start", "end"]])

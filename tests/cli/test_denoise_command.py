@@ -167,7 +167,11 @@ def test_a_published_checkpoint_needs_its_dilation_and_may_be_of_footprints(type
     [
         (["{h5ad}", "--cutoff", "1.5"], r"cutoff must be in \[1e-06, 1\], got 1.5"),
         (["{h5ad}", "--regions", "chr9"], r"region 'chr9' is no chromosome"),
-        (["{h5ad}", "--regions", "chr1:90000000-90000010"], "begin behind the end of their chromosome"),
+        (
+            ["{h5ad}", "--regions", "chr1:90000000-90000010"],
+            "which ends behind the end of chr1 in genome .*; allowed: up to 1,500,000",
+        ),
+        (["{h5ad}", "--regions", ""], "region '' is empty; allowed: names like chr1"),
         (["{h5ad}", "--depth", "5"], r"depth is given for fragments"),
         (["{h5ad}", "--decimals", "9"], r"decimals must be in \[0, 4\], got 9"),
         (["{h5ad}", "--probability-decimals", "5"], r"probability_decimals must be in \[0, 4\], got 5"),

@@ -97,6 +97,13 @@ def test_tuned_chromosome_is_the_one_asked_for(cli, files, tmp_path):
     assert "Evaluated on chr1; smoothings tuned on chr2" in shown
 
 
+@pytest.mark.parametrize("regions", ["chr2", "chr2:1-40000"])
+def test_regions_limit_what_is_judged_and_not_what_is_tuned_on(cli, files, tmp_path, regions):
+    code, shown, _ = cli(*arguments(files, tmp_path), "--regions", regions, "--tune-chroms", "chr1")
+    assert code == 0
+    assert "Evaluated on chr2; smoothings tuned on chr1" in shown
+
+
 def test_a_method_may_be_named_as_a_library_and_has_a_row_of_its_own(cli, files, tmp_path):
     code, *_ = cli(
         *arguments(files, tmp_path), "--names", "noisy", "--locus", "chr2:1,000-9,000", "--figure", "here.svg"
@@ -113,7 +120,12 @@ def test_errors_say_what_to_do(cli, files, tmp_path):
         (["--clean", files["peaks"]], "peaks.bed"),
         (["--peak-cutoff", "5"], "give peaks or peak_cutoff, not both"),
         (["--tune-chroms", "chr9"], "chr9"),
-        (["--figure", "a/b.png"], "figure must be a file name"),
+        (["--figure", "only.png"], "figure 'only.png' is named, and no place to draw; allowed: with a locus"),
+        (
+            ["--regions", "chr1:1-50000", "--chroms", "chr2"],
+            "chroms names 'chr2', where nothing is judged: the regions leave it out",
+        ),
+        (["--locus", "chr1:1-500", "--figure", "a/b.png"], "figure must be a file name"),
         (["--names", "a", "b"], "1 methods need 1 different names"),
     ):
         code, _, err = cli(*arguments(files, out), *more)

@@ -105,7 +105,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(tracks, tmp_path, cli)
 
 @pytest.mark.parametrize("model", ["multiscale", "logistic"])
 def test_one_deep_track_is_thinned_on_the_fly(tracks, tmp_path, cli, model):
-    pytest.importorskip("gpuatac.nn.denoising.networks.rate_loss", reason="the loss of the multiscale model is not there")
+    pytest.importorskip(
+        "gpuatac.nn.denoising.networks.rate_loss", reason="the loss of the multiscale model is not there"
+    )
     options = ["--model-option", "filters=(4,4)", "kernel_sizes=(3,3)"] if model == "multiscale" else ["--field", 41]
     code, _, error = cli(
         "train-denoiser", "--clean", tracks / "deep.bw", *PARTS, *QUICK, "--out", tmp_path, "--model", model, "--preset", "cpu",
@@ -231,3 +233,14 @@ def test_the_memory_limit_is_taken(tracks, tmp_path, cli, monkeypatch):
     code, _, error = cli("train-denoiser", *TINY, "--clean", "missing.bw", "--memory", "3G", "--out", tmp_path / "out")
     assert (code, "missing.bw" in error) == (2, True)
     assert ga.get_memory() == 3 * 2**30
+
+
+def test_what_the_job_takes_in_python_is_checked_by_name(tracks, tmp_path):
+    data = ga.workflow.TrainingData(clean=tracks / "deep.bw")
+    for given in ((tmp_path / "o", {"inputs": "a.h5ad"}), (data, tmp_path / "o")):
+        with pytest.raises(ga.errors.InputError, match="allowed: a folder, then a TrainingData"):
+            ga.workflow.train_denoiser(*given)
+    with pytest.raises(
+        ga.errors.InputError, match=r"recipe has no 'epoch' \(did you mean 'epochs'\?\); allowed: epochs,"
+    ):
+        ga.workflow.train_denoiser(tmp_path / "o", data, recipe={"epoch": 1})

@@ -200,6 +200,30 @@ def test_tracks_of_a_region_for_figures(adata, model, rows):
     assert at.depth.tolist() == [2 * sum(row[3] in cells for row in rows) for cells in GROUPS.values()]
 
 
+@pytest.mark.parametrize(
+    ("region", "told"),
+    [
+        ("two.bed", "region must look like chr11:118,300,000-118,400,000"),
+        (["chr1", "chr10"], "write one stretch so"),
+        ("chr1:1-99999999", r"0 <= start < end <= 60,000 \(the size of chr1\)"),
+        (("chr1", 5, 60_001), "0 <= start < end <= 60,000"),
+        ("", "region must look like"),
+        (5, r"be \(chrom, start, end\), got 5"),
+    ],
+)
+def test_tracks_for_figures_are_of_one_stretch_of_the_genome(adata, model, tmp_path, monkeypatch, region, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two.bed").write_text("chr1\t0\t1000\nchr10\t0\t1000\n")
+    with pytest.raises(InputError, match=told):
+        ga.tl.denoised_tracks(adata, "kind", region=region, model=model)
+
+
+def test_a_region_for_figures_may_be_a_tuple(adata, model):
+    words = ga.tl.denoised_tracks(adata, "kind", region="chr1:1,000-1,200", model=model)
+    given = ga.tl.denoised_tracks(adata, "kind", region=("chr1", 1000, 1200), model=model)
+    np.testing.assert_array_equal(words.signal, given.signal)
+
+
 def test_regions_are_named_in_many_ways(adata, model, tmp_path):
     bed = tmp_path / "r.bed"
     bed.write_text("chr1\t0\t30000\nchr10\t0\t99999999\n")
@@ -231,7 +255,13 @@ def test_blacklisted_fragments_are_left_out(adata, model):
         ({"regions": []}, "empty list"),
         ({"regions": ["chr5"]}, r"region 'chr5' is no chromosome of genome toy"),
         ({"regions": ["chr1:5-5"]}, "hold no base"),
-        ({"regions": ["chr1:60000-60010"]}, "begin behind the end"),
+        ({"regions": ["chr1:60000-60010"]}, r"which ends behind the end of chr1 in genome toy; allowed: up to 60,000"),
+        ({"regions": "chr10:5-20,008"}, r"regions name chr10:5-20,008, .*; allowed: up to 20,007, its length"),
+        ({"regions": pd.DataFrame({"chrom": ["1"], "start": [60_000], "end": [60_010]})}, "begin behind the end"),
+        ({"regions": ""}, r"region '' is empty; allowed: names like chr1"),
+        ({"regions": [" "]}, r"region ' ' is empty"),
+        ({"regions": 5}, r"region 5 is no text \(int\)"),
+        ({"regions": object()}, r"regions must be a region .* or a list of them, got <object"),
         ({"regions": ["chr1:5-50", "chr77:5-50"]}, "regions name chr77, which genome toy lacks"),
         ({"out_dir": "o", "output_format": "wig"}, "output_format must be one of 'bigwig', 'bedgraph'"),
         ({"out_dir": "o", "tracks": ["peaks"]}, "tracks must be one of"),

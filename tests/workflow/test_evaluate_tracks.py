@@ -317,6 +317,19 @@ def test_files_give_what_arrays_give(data, files, tmp_path):
     assert list(settings["smoothing"]["factors"]) == NAMES[:-1]
 
 
+def test_one_file_or_name_needs_no_list(files, tmp_path):
+    found = from_files(
+        files,
+        tmp_path,
+        denoised=files["signal"],
+        probability=str(files["probability"]),
+        names="net",
+        tune_chroms="chr2",
+    )
+    assert found.comparison.evaluated_on == ["chr1"]
+    assert "net" in set(found.comparison.table["method"])
+
+
 def test_values_of_denoised_files_are_taken_as_they_stand(data, files, tmp_path):
     """All multiples of 0.1 and 0.001: no counts in a unit of their own."""
     found = from_files(files, tmp_path, noisy=None)

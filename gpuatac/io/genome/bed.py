@@ -12,7 +12,7 @@ import pandas as pd
 from gpuatac import check
 from gpuatac.errors import FileFormatError, InputError, MissingFileError
 from gpuatac.io.files import compression
-from gpuatac.io.genome.regions import MAX_COORDINATE, parse_regions
+from gpuatac.io.genome.regions import MAX_COORDINATE, parse_regions, refuse_beyond
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -241,7 +241,7 @@ def _number(value: bytes | str) -> float:
         return float("nan")
 
 
-def regions_frame(regions: Any, genome: Genome | None = None) -> pd.DataFrame:
+def regions_frame(regions: Any, genome: Genome | None = None, *, beyond: bool = False) -> pd.DataFrame:
     """Turn any way to name regions into one frame; order and duplicates are kept.
 
     Parameters
@@ -253,7 +253,10 @@ def regions_frame(regions: Any, genome: Genome | None = None) -> pd.DataFrame:
         ``"chr1_100_200"``, 0-based half-open, too.
     genome
         Whose contigs the names are held against, see :func:`gpuatac.io.genome.regions.parse_region`; a list may then
-        also name contigs (``"chr1"``, ``"chr1:100-"``).
+        also name contigs (``"chr1"``, ``"chr1:100-"``), and a name that ends behind the end of its contig is refused. Rows
+        of files and of frames are not held against it.
+    beyond
+        Names may end behind the end of their contig, as those of other programs' peaks do.
 
     Returns
     -------
@@ -263,7 +266,8 @@ def regions_frame(regions: Any, genome: Genome | None = None) -> pd.DataFrame:
     Raises
     ------
     InputError
-        When there are no regions, a column is missing, or a row or name is no region (the first is named).
+        When there are no regions, a column is missing, or a row or name is no region (the first is named), or a name ends
+        behind the end of its contig.
     MissingFileError
         When a path does not exist.
 
@@ -275,9 +279,14 @@ def regions_frame(regions: Any, genome: Genome | None = None) -> pd.DataFrame:
     >>> regions_frame(["chr2:5-9", "chr1_100_200"]).values.tolist()
     [['chr2', 5, 9], ['chr1', 100, 200]]
     """
+    if isinstance(regions, str) and not regions.strip():
+        msg = f"regions is an empty text ({regions!r}); allowed: a BED file, a frame or a list of names; correct it or leave it out."
+        raise InputError(msg)
     if isinstance(regions, (str, Path)):
         if not Path(regions).exists():
-            hint = f"; for one region pass [{str(regions)!r}]" if parse_regions([str(regions)], genome) is not None else ""
+            hint = (
+                f"; for one region pass [{str(regions)!r}]" if parse_regions([str(regions)], genome) is not None else ""
+            )
             msg = f"regions {regions} does not exist; check the path{hint}."
             raise MissingFileError(msg)
         return read_bed(regions)
@@ -285,13 +294,15 @@ def regions_frame(regions: Any, genome: Genome | None = None) -> pd.DataFrame:
         regions = regions.to_pandas()
     if isinstance(regions, pd.DataFrame):
         return _from_frame(regions)
-    names = list(regions)
+    names = check.several("regions", regions, what="a BED file, a frame, a region such as chr1:100-200,")
     frame = parse_regions(names, genome)
     if frame is None:
         wrong = next((n for n in names if parse_regions([n], genome) is None), None)
         found = "an empty list" if wrong is None else repr(wrong)
         msg = f"regions must be names like chr1:100-200 with start <= end, got {found}; correct it or pass a BED file."
         raise InputError(msg)
+    if genome is not None and not beyond:
+        refuse_beyond(frame, genome)
     return frame
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -113,6 +113,44 @@ def checked_window(genome: Genome, chrom: str, start: int, end: int, *, what: st
         msg = f"{what} must have 0 <= start < end <= {size:,} (the size of {chrom}), got {start:,}-{end:,}; correct it."
         raise InputError(msg)
     return code, int(start), int(end)
+
+
+def window_of(genome: Genome, region: Any, *, what: str = "region") -> tuple[int, int, int]:
+    """(code, start, end) of a region in words or as (chrom, start, end), as ``window_on`` checks it.
+
+    Examples
+    --------
+    >>> from gpuatac import Genome
+    >>> from gpuatac.io.genome.regions import window_of
+    >>> genome = Genome("toy", {"chr1": 5000})
+    >>> window_of(genome, "chr1:1,000-2,000") == window_of(genome, ("chr1", 1000, 2000))
+    True
+    """
+    if isinstance(region, str):
+        return window_on(genome, region, what=what)
+    try:
+        chrom, start, end = region
+        chrom, start, end = str(chrom), int(start), int(end)
+    except (TypeError, ValueError):
+        msg = f"{what} must look like chr11:118,300,000-118,400,000 or be (chrom, start, end), got {region!r}; write one stretch so."
+        raise InputError(msg) from None
+    return checked_window(genome, chrom, start, end, what=what)
+
+
+def refuse_beyond(frame: pd.DataFrame, genome: Genome, *, what: str = "regions") -> None:
+    """Raise for a region that ends behind the end of its chromosome; those on other chromosomes are passed over."""
+    codes = {name: genome.code.get(str(name), -1) for name in frame["chrom"].unique()}
+    code = frame["chrom"].map(codes).to_numpy(np.int64)
+    sizes = np.append(genome.sizes, MAX_COORDINATE).astype(np.int64)[code]
+    beyond = np.flatnonzero(frame["end"].to_numpy(np.int64) > sizes)
+    if beyond.size:
+        chrom, start, end = (frame[name].iloc[beyond[0]] for name in ("chrom", "start", "end"))
+        size = int(sizes[beyond[0]])
+        msg = (
+            f"{what} name {chrom}:{start:,}-{end:,}, which ends behind the end of {chrom} in genome {genome.name}; allowed: up to "
+            f"{size:,}, its length; correct it, write {chrom}:{min(start, size - 1):,}- up to the end, or give its genome."
+        )
+        raise InputError(msg)
 
 
 def lengths_of(var: pd.DataFrame, *, what: str, remedy: str) -> np.ndarray:

@@ -43,18 +43,18 @@ def evaluate_denoiser(
     out: str | Path,
     *,
     noisy: str | Path | None = None,
-    denoised: Sequence[str | Path] = (),
-    probability: Sequence[str | Path] = (),
-    names: Sequence[str] | None = None,
-    h5: Sequence[str | Path] = (),
-    intervals: Sequence[str | Path] = (),
+    denoised: str | Path | Sequence[str | Path] = (),
+    probability: str | Path | Sequence[str | Path] = (),
+    names: str | Sequence[str] | None = None,
+    h5: str | Path | Sequence[str | Path] = (),
+    intervals: str | Path | Sequence[str | Path] = (),
     pad: int = 0,
     peaks: Any = None,
     peak_cutoff: float | None = None,
     genome: str | Path | Genome | None = None,
     regions: Any = None,
-    chroms: Sequence[str] | None = None,
-    tune_chroms: Sequence[str] | None = None,
+    chroms: str | Sequence[str] | None = None,
+    tune_chroms: str | Sequence[str] | None = None,
     clean_depth: float | None = None,
     noisy_depth: float | None = None,
     half_width: int = HALF_WIDTH,
@@ -64,8 +64,8 @@ def evaluate_denoiser(
     block: int = BLOCK,
     level: float = 0.95,
     seed: int = 0,
-    locus: str | None = None,
-    figure: str = "locus.png",
+    locus: str | tuple[str, int, int] | None = None,
+    figure: str | None = None,
     device: Device = "auto",
     memory: str | int | None = None,
     force: bool = False,
@@ -109,7 +109,8 @@ def evaluate_denoiser(
     genome
         hg38, hg19, mm10, mm39, a chrom.sizes file or a Genome; needed for bedGraph and HDF5, else the clean bigWig tells.
     regions
-        What is evaluated: a BED file, a frame, or names such as chr1 or chr1:1-2000 (0-based, half-open); by default everything.
+        What is judged, and not what smoothings are tuned on: a BED file, a frame, or names such as chr1 or
+        chr1:1-2000 (0-based, half-open); by default everything.
     chroms
         Chromosomes to evaluate; by default all but those of ``tune_chroms``.
     tune_chroms
@@ -135,7 +136,7 @@ def evaluate_denoiser(
     locus
         Draw the tracks here: a region such as chr1:118,300,000-118,400,000 (0-based, half-open).
     figure
-        Name of that figure in the output folder, ending in .png, .pdf or .svg.
+        Name of that figure in the output folder, ending in .png, .pdf or .svg (default: locus.png).
     device
         Where to compute: "auto" takes a GPU where there is one.
     memory
@@ -161,6 +162,14 @@ def evaluate_denoiser(
     >>> from gpuatac.workflow.denoiser.evaluate import evaluate_denoiser
     >>> evaluate_denoiser("deep.bw", "judged", noisy="shallow.bw", denoised=["net.bw"], bootstrap=1000)  # doctest: +SKIP
     """
+    denoised, probability, h5, intervals = (
+        check.several(name, value)
+        for name, value in (("denoised", denoised), ("probability", probability), ("h5", h5), ("intervals", intervals))
+    )
+    names, chroms, tune_chroms = (
+        None if value is None else check.several(name, value, what="a name")
+        for name, value in (("names", names), ("chroms", chroms), ("tune_chroms", tune_chroms))
+    )
     if memory is not None:
         set_memory(memory)
     if (clean is None) == (not h5):
@@ -172,6 +181,10 @@ def evaluate_denoiser(
     if peaks is not None and peak_cutoff is not None:
         msg = "give peaks or peak_cutoff, not both (--peaks, --peak-cutoff)."
         raise InputError(msg)
+    if figure is not None and locus is None:
+        msg = f"figure {figure!r} is named, and no place to draw; allowed: with a locus; give one (--locus) or leave it out (--figure)."
+        raise InputError(msg)
+    figure = "locus.png" if figure is None else figure
     if Path(figure).suffix not in (".png", ".pdf", ".svg") or Path(figure).name != figure:
         msg = f"figure must be a file name ending in .png, .pdf or .svg, got {figure!r}; it is written into the output folder."
         raise InputError(msg)

@@ -18,7 +18,7 @@ from gpuatac.core.tracks.threshold_peaks import ThresholdPeaks
 from gpuatac.core.tracks.track_metrics import Tally
 from gpuatac.errors import InputError
 from gpuatac.progress import bar
-from gpuatac.workflow.denoiser.track_comparison import MEASURES, OVERALL, Comparison
+from gpuatac.workflow.denoiser.track_comparison import MEASURES, OVERALL, Comparison, meets
 
 if TYPE_CHECKING:
     from gpuatac.backend.protocol import Backend
@@ -69,12 +69,17 @@ class Given(Protocol):
         """Bp on each side of a cut that coverage counts."""
         ...
 
-    def span(self, chrom: str) -> tuple[int, int]:
+    @property
+    def judged(self) -> Sequence[str]:
+        """Those of the chromosomes that methods can be judged on."""
+        ...
+
+    def span(self, chrom: str, *, tuning: bool = False) -> tuple[int, int]:
         """[start, stop) that holds every base to look at."""
         ...
 
-    def stretch(self, chrom: str, start: int, stop: int, *, methods: bool = True) -> Stretch:
-        """The clean track, its peaks and the methods in [start, stop)."""
+    def stretch(self, chrom: str, start: int, stop: int, *, tuning: bool = False) -> Stretch:
+        """The clean track, its peaks and the methods in [start, stop); for tuning all bases and no methods."""
         ...
 
     def noisy(self, chrom: str, start: int, stop: int) -> tuple[Any, Any | None]:
@@ -182,6 +187,7 @@ class _Arrays:
         self._noisy, self._cuts, self._valid = (None if v is None else _by_chrom(v) for v in (noisy, cuts, valid))
         self._methods = {name: [None if v is None else _by_chrom(v) for v in pair] for name, pair in methods.items()}
         self.sizes = {name: int(np.shape(track)[0]) for name, track in self._clean.items()}
+        self.judged = list(self.sizes)
         named = {"label": self._label, "noisy": self._noisy, "cuts": self._cuts, "valid": self._valid}
         named |= {
             f"{kind} of {name}": v
@@ -197,17 +203,16 @@ class _Arrays:
                     msg = f"{what} has {found:,} bases on {chrom or 'the chromosome'}, the clean track {size:,}; cut them alike."
                     raise InputError(msg)
 
-    def span(self, chrom: str) -> tuple[int, int]:
+    def span(self, chrom: str, *, tuning: bool = False) -> tuple[int, int]:
         return 0, self.sizes[chrom]
 
-    def stretch(self, chrom: str, start: int, stop: int, *, methods: bool = True) -> Stretch:
+    def stretch(self, chrom: str, start: int, stop: int, *, tuning: bool = False) -> Stretch:
         def cut(tracks: Any, dtype: Any = np.float32) -> Any:
             return None if tracks is None else self.bk.asarray(tracks[chrom][start:stop]).astype(dtype)
 
         found = {}
-        for name, (signal, score) in self._methods.items() if methods else ():
-            of_signal = cut(signal)
-            found[name] = Method(of_signal, of_signal if score is None else cut(score), score is not None)
+        for name, (signal, score) in () if tuning else self._methods.items():
+            found[name] = Method(of_signal := cut(signal), of_signal if score is None else cut(score), score is not None)
         return Stretch(cut(self._clean), cut(self._label), cut(self._valid, bool), found)
 
     def noisy(self, chrom: str, start: int, stop: int) -> tuple[Any, Any | None]:
@@ -246,15 +251,16 @@ def judge(
         msg = f"depth_ratio must be above 0, got {depth_ratio!r}; give reads of the clean library over reads of the noisy one."
         raise InputError(msg)
     evaluated_on, tuned_on = _chromosomes(given, chroms, tune)
-    pieces = {name: _pieces(*given.span(name), block) for name in {*evaluated_on, *tuned_on}}
-    todo = sum(stop - start for name in (*tuned_on, *evaluated_on) for start, stop in pieces[name])
+    pieces = {name: _pieces(*given.span(name), block) for name in evaluated_on}
+    to_tune = {name: _pieces(*given.span(name, tuning=True), block) for name in tuned_on}
+    todo = sum(stop - start for of in (to_tune, pieces) for parts in of.values() for start, stop in parts)
     with bar("evaluating", todo, unit="bp", scale=True) as advance:
         tuned = None
         if given.has_noisy:
             tuning = smoothing.Tuning(given.bk)
             for name in tuned_on:
-                for start, stop in pieces[name]:
-                    known = given.stretch(name, start, stop, methods=False)
+                for start, stop in to_tune[name]:
+                    known = given.stretch(name, start, stop, tuning=True)
                     if _any_known(given.bk, known):
                         tuning.add(_shapes(given, name, start, stop), known.clean, known.label, known.valid)
                     advance(stop - start)
@@ -377,7 +383,7 @@ class _Judged:
             for (chrom, of), found in finished.items():
                 if of == name:
                     clean = finished[chrom, ""]
-                    met = _meets(found, clean).sum(), _meets(clean, found).sum()
+                    met = meets(found, clean).sum(), meets(clean, found).sum()
                     counts += [len(found["start"]), len(clean["start"]), *met]
             n_called, n_clean, right, met_clean = counts.tolist()
             if n_called + n_clean:
@@ -392,13 +398,6 @@ def _pile(pile: list[Tally], tally: Tally) -> None:
     pile.append(tally)
     while len(pile) > 1 and pile[-2].n_rows <= 2 * pile[-1].n_rows:
         pile[-2:] = [track_metrics.merged(pile[-2:])]
-
-
-def _meets(peaks: Mapping[str, Any], others: Mapping[str, Any]) -> np.ndarray:
-    """bool: which peaks overlap one of the others; both sorted and disjoint."""
-    ended = np.searchsorted(others["end"], peaks["start"], "right")
-    meets: np.ndarray = ended < np.searchsorted(others["start"], peaks["end"], "left")
-    return meets
 
 
 def _shapes(given: Given, chrom: str, start: int, stop: int) -> dict[str, Any]:
@@ -417,7 +416,7 @@ def _any_known(bk: Backend, known: Stretch) -> bool:
 def _pieces(first: int, last: int, block: int) -> list[tuple[int, int]]:
     """Whole blocks of the chromosome, some Mb at a time."""
     step = max(PIECE // block, 1) * block
-    return [(start, min(start + step, last)) for start in range(first // block * block, last, step)]
+    return [(at, min(at + step, last)) for at in range(first // block * block, last, step)]
 
 
 def _chromosomes(given: Given, chroms: Sequence[str] | None, tune: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -428,10 +427,19 @@ def _chromosomes(given: Given, chroms: Sequence[str] | None, tune: Sequence[str]
         if unknown:
             msg = f"{what} names {unknown[0]!r}, on which there is no clean track; allowed: {', '.join(have)}."
             raise InputError(msg)
+    outside = [name for name in chroms or () if name not in given.judged]
+    if outside:
+        msg = (
+            f"chroms names {outside[0]!r}, where nothing is judged: the regions leave it out, or not every track has data there; "
+            f"allowed: {', '.join(given.judged)}; correct it (--chroms), or the regions (--regions)."
+        )
+        raise InputError(msg)
     if not given.has_noisy:
-        return list(chroms or have), []
+        return list(chroms or given.judged), []
     tuned_on = list(tune) if tune else have[:1]
-    evaluated = list(chroms) if chroms else [name for name in have if name not in tuned_on] or have
+    evaluated = (
+        list(chroms) if chroms else [name for name in given.judged if name not in tuned_on] or list(given.judged)
+    )
     both = [name for name in evaluated if name in tuned_on]
     if both:
         logger.warning(

@@ -13,7 +13,7 @@ from gpuatac import check
 from gpuatac.core.tracks.threshold_peaks import ThresholdPeaks
 from gpuatac.errors import InputError
 from gpuatac.io.genome.bed import regions_frame
-from gpuatac.io.genome.regions import window_on
+from gpuatac.io.genome.regions import window_of
 from gpuatac.io.genome.sizes import read_genome
 from gpuatac.io.tracks.atacworks_h5 import AtacworksH5, H5Tracks, Intervals
 from gpuatac.io.tracks.file_tracks import FileTracks
@@ -56,6 +56,7 @@ class Files:
     regions: Peaks | None
     half_width: int
     sizes: Mapping[str, int]
+    judged: Sequence[str]  # those of the chromosomes that regions, if any, leave
     spans: Mapping[int, tuple[int, int]]  # by code, where not the whole chromosome is known
 
     @property
@@ -63,25 +64,26 @@ class Files:
         """See ``Given``."""
         return self.shallow is not None
 
-    def span(self, chrom: str) -> tuple[int, int]:
+    def span(self, chrom: str, *, tuning: bool = False) -> tuple[int, int]:
         """See ``Given.span``."""
         code = self.clean.genome.code[chrom]
         first, last = self.spans.get(code, (0, self.sizes[chrom]))
-        if self.regions is not None:
+        if self.regions is not None and not tuning:
             rows = self.regions[code]
             first, last = max(first, int(rows[:, 0].min())), min(last, int(rows[:, 1].max()))
         return first, max(first, last)
 
-    def stretch(self, chrom: str, start: int, stop: int, *, methods: bool = True) -> Stretch:
+    def stretch(self, chrom: str, start: int, stop: int, *, tuning: bool = False) -> Stretch:
         """See ``Given.stretch``."""
         from gpuatac.nn.denoising.examples.clean_peaks import labels
 
         code = self.clean.genome.code[chrom]
         clean = self.clean.coverage(code, start, stop)[0]
         label = self.bk.asarray(labels(self.peaks, code, start, stop))
-        valid = None if self.regions is None else self.bk.asarray(labels(self.regions, code, start, stop) > 0)
+        everything = self.regions is None or tuning
+        valid = None if everything else self.bk.asarray(labels(self.regions or {}, code, start, stop) > 0)
         found = {}
-        for name, pair in self.methods.items() if methods else ():
+        for name, pair in () if tuning else self.methods.items():
             signal, score = (None if source is None else self._of(source, code, start, stop) for source in pair)
             found[name] = Method(signal, signal if score is None else score, score is not None)
         return Stretch(clean, label, valid, found)
@@ -97,9 +99,9 @@ class Files:
         """float32 (stop - start,): unknown bases are 0, as nothing was seen there."""
         return self.bk.xp.nan_to_num(source.coverage(code, start, stop)[0])
 
-    def window(self, locus: str) -> tuple[int, int, int]:
+    def window(self, locus: str | tuple[str, int, int]) -> tuple[int, int, int]:
         """(code, start, end) of a region, checked."""
-        return window_on(self.clean.genome, locus, what="locus")
+        return window_of(self.clean.genome, locus, what="locus")
 
     def draw(self, window: tuple[int, int, int], path: Path, *, threshold: float) -> None:
         """The figure of a locus: every track, with the peaks called from probabilities and those of the clean track."""
@@ -173,19 +175,24 @@ def open_files(
         msg = "nothing to evaluate; give a noisy track (--noisy), denoised ones (--denoised) or probabilities (--probability)."
         raise InputError(msg)
     wanted = None if regions is None else peaks_of_bed(_regions(regions, made), made)
-    codes = _shared(deep, [shallow, *(source for pair in methods.values() for source in pair)], wanted)
+    every = _shared(deep, [shallow, *(source for pair in methods.values() for source in pair)])
+    judged = _inside(every, wanted)
+    codes = every
+    needed = set(judged)
     if shallow is not None:
-        tuned = {made.code[name] for name in tune if name in made.code}
-        codes = sorted({*codes, *(tuned & set(deep.codes) & set(shallow.codes))})
+        tuned = {made.code[name] for name in tune if name in made.code} & set(deep.codes) & set(shallow.codes)
+        codes = sorted({*codes, *tuned})
+        needed |= tuned or set(codes[:1])
     if peaks is not None:
         found = peaks_of_bed(peaks, made)
     elif peak_cutoff is not None:
         check.between("peak_cutoff", peak_cutoff, 0)
-        found = peaks_of_track(deep, codes, rule=PeakRule(cutoff=peak_cutoff))
+        found = peaks_of_track(deep, sorted(needed), rule=PeakRule(cutoff=peak_cutoff))
     else:
-        found = deep.peaks() if h5 else peaks_of_track(deep, codes)
+        found = deep.peaks() if h5 else peaks_of_track(deep, sorted(needed))
     sizes = {made.names[code]: int(made.sizes[code]) for code in codes}
-    return Files(bk, deep, shallow, methods, found, wanted, half_width, sizes, spans)
+    names_of = [made.names[code] for code in judged]
+    return Files(bk, deep, shallow, methods, found, wanted, half_width, sizes, names_of, spans)
 
 
 def _shallow(bk: Backend, path: str | Path, genome: Genome, half_width: int) -> FileTracks:
@@ -224,7 +231,7 @@ def _from_h5(
     return deep, H5Tracks(opened, places, what="noisy", **same) if shallow is None else shallow, spans
 
 
-def _shared(deep: Any, others: Sequence[Any], regions: Peaks | None) -> list[int]:
+def _shared(deep: Any, others: Sequence[Any]) -> list[int]:
     """Chromosomes on which every file has data, ascending."""
     genome: Genome = deep.genome
     codes = set(deep.codes)
@@ -236,11 +243,16 @@ def _shared(deep: Any, others: Sequence[Any], regions: Peaks | None) -> list[int
     left_out = [genome.names[code] for code in deep.codes if code not in codes]
     if left_out:
         logger.info("left out, as not every file has data there: %s", ", ".join(left_out))
-    codes &= codes if regions is None else set(regions)
+    return sorted(codes)
+
+
+def _inside(every: list[int], regions: Peaks | None) -> list[int]:
+    """Those of the chromosomes on which regions lie; all where there are none."""
+    codes = [code for code in every if regions is None or code in regions]
     if not codes:
         msg = "the regions lie on no chromosome that has data in every file; correct them (regions, --regions)."
         raise InputError(msg)
-    return sorted(codes)
+    return codes
 
 
 def _pairs(

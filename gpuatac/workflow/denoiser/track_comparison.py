@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,8 @@ import pandas as pd
 from gpuatac.core.tracks import track_metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gpuatac.core.tracks.smoothing import Tuned
 
 OVERALL = "all"
@@ -111,3 +113,10 @@ def _number(value: float, *, sign: str = "") -> str:
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     return "-" if np.isnan(value) else f"{value:{sign},.{2 if abs(value) >= 10 else 4}f}"
+
+
+def meets(peaks: Mapping[str, Any], others: Mapping[str, Any]) -> np.ndarray:
+    """bool: which peaks overlap one of the others; both sorted and disjoint."""
+    ended = np.searchsorted(others["end"], peaks["start"], "right")
+    meets: np.ndarray = ended < np.searchsorted(others["start"], peaks["end"], "left")
+    return meets

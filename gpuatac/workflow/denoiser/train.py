@@ -125,6 +125,10 @@ def train_denoiser(
     from gpuatac.nn.recipes import Recipe
     from gpuatac.nn.recipes import preset as preset_of
 
+    if not isinstance(data, TrainingData) or not isinstance(out, str | Path):
+        found = f"out {type(out).__name__} and data {type(data).__name__}"
+        msg = f"{found} are given; allowed: a folder, then a TrainingData; write train_denoiser(folder, TrainingData(clean=...))."
+        raise InputError(msg)
     began, out = time.monotonic(), Path(out)
     check.one_of("model", model, MODELS)
     if memory is not None:
@@ -133,6 +137,7 @@ def train_denoiser(
     chosen = preset_of(preset or ("multiscale" if model == "multiscale" else "published"))
     changed = recipe if isinstance(recipe, Recipe) else None
     given: dict[str, Any] = {} if recipe is None or isinstance(recipe, Recipe) else dict(recipe)
+    check.known_names("recipe", given, Recipe.__dataclass_fields__)
     chosen = changed or replace(chosen, **given)
     pad = changed.pad if changed is not None else given.get("pad")
     asked = Asked.of(data, pad=pad, seed=seed, device=device)
