@@ -271,6 +271,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(imported, tmp_path, cl
     ("arguments", "message"),
     [
         (["--suffix", ".x"], "suffix '.x' tells no format; end it with .bw"),
+        (["--output-format", "bedgraph", "--suffix", ".bw"], "suffix '.bw' says bigwig, and output_format is 'bedgraph'"),
         (["--compression", "gzip"], "compression is 'gzip', but a bigWig is compressed by itself"),
         (
             ["--output-format", "bedgraph", "--compression-level", "3"],
