@@ -372,6 +372,10 @@ def test_formats_that_contradict_are_refused(adata, tmp_path):
     ]:
         with pytest.raises(InputError, match=message):
             ga.ex.export_coverage(adata, None, out_dir=tmp_path, **options)
+    with pytest.raises(InputError, match=r"regions must be a BED file, .* got 123 \(int\); pass one of them"):
+        ga.ex.export_coverage(adata, None, out_dir=tmp_path, blacklist=123)
+    with pytest.raises(InputError, match=r"groupby must name a column of obs or .* got 3 \(int\)"):
+        ga.ex.export_coverage(adata, 3, out_dir=tmp_path)
     with pytest.raises(InputError, match="says zstandard, and compression is 'gzip'"):
         ga.ex.export_fragments(adata, None, out_dir=tmp_path, suffix=".bed.zst", compression="gzip")
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -285,6 +286,12 @@ def regions_frame(regions: Any, genome: Genome | None = None) -> pd.DataFrame:
         regions = regions.to_pandas()
     if isinstance(regions, pd.DataFrame):
         return _from_frame(regions)
+    if not isinstance(regions, Iterable):
+        msg = (
+            f"regions must be a BED file, a frame, or a list of names like chr1:100-200, got {regions!r} ({type(regions).__name__}); "
+            "pass one of them."
+        )
+        raise InputError(msg)
     names = list(regions)
     frame = parse_regions(names, genome)
     if frame is None:

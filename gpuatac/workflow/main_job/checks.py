@@ -139,7 +139,7 @@ def _remedy(name: str, kind: str) -> str:
 def check_options(
     options: RunOptions, *, n_samples: int, device: str, todo: Sequence[str], given: Collection[str] = ()
 ) -> None:
-    """Raise for values out of range, and for options that do not fit the samples or the device; ``given`` names what is not a default."""
+    """Raise for values out of range, and for options that do not fit the samples or the device; ``given`` are those set now."""
     _check_files(options)
     check.integer("min_fragments", options.min_fragments, 0)
     if options.max_fragments is not None:
