@@ -81,7 +81,10 @@ class Genome:
     def builtin(cls, name: str, *, contigs: str = "main") -> Genome:
         """Sizes of a built-in assembly: "main" has the primary chromosomes with X, Y and M, "all" every contig."""
         if name not in BUILTIN:
-            msg = f"genome must be one of {', '.join(BUILTIN)} or a chrom.sizes or .fai file, got {name!r}."
+            msg = (
+                f"genome must be one of {', '.join(BUILTIN)}, got {name!r}; read another from its chrom.sizes, .fai or FASTA file by "
+                "io.read_genome."
+            )
             raise InputError(msg)
         text = resources.files("gpuatac").joinpath("data", f"{name}.chrom.sizes").read_text()
         rows = (line.split("\t") for line in text.splitlines() if line and not line.startswith("#"))

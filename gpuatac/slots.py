@@ -82,6 +82,24 @@ def default_colors(n: int) -> list[str]:
     return [PALETTE[i % len(PALETTE)] for i in range(n)]
 
 
+def colors_of(stored: Any, n: int) -> tuple[list[Any] | None, str]:
+    """The first ``n`` of the colours ``stored`` in uns, or None; and what is wrong with them, or "".
+
+    As in scanpy, colours stay in use as long as there are enough of them and each is valid.
+    """
+    from matplotlib.colors import is_color_like
+
+    if stored is None:
+        return None, ""
+    if isinstance(stored, str | bytes | dict) or np.ndim(stored) == 0:
+        return None, f"is {stored!r} ({type(stored).__name__}), not a list of {n} colours"
+    colors = list(stored)
+    if len(colors) < n:
+        return None, f"has {len(colors)} colours for {n} categories"
+    bad = next((color for color in colors[:n] if not is_color_like(color)), None)
+    return (colors[:n], "") if bad is None else (None, f"holds {bad!r}, which is no colour")
+
+
 def of_embedding(slot: str, key: str) -> str:
     """The uns slot that belongs to embedding ``key``: the plain name for "X_spectral", with the key for others."""
     return slot if key == X_SPECTRAL else f"{slot}:{key}"
@@ -166,6 +184,9 @@ def groups_of(
             )
             raise MissingSlotError(msg)
         labels = adata.obs[groupby]
+    elif not hasattr(groupby, "__len__"):
+        msg = f"groupby must name a column of obs or give a label for each cell, got {groupby!r} ({type(groupby).__name__})."
+        raise InputError(msg)
     else:
         labels = pd.Series(groupby, dtype=None if len(groupby) else object)
     if len(labels) != adata.n_obs:

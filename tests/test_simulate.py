@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from gpuatac import Genome
-from gpuatac.errors import InputError, OutputExistsError
+from gpuatac.errors import InputError, MissingFileError, OutputExistsError
 from gpuatac.io.files.bgzf import BgzfWriter
 from gpuatac.simulate import simulate_fragments
 
@@ -204,13 +204,26 @@ def test_failure_half_way_leaves_no_file(tmp_path, monkeypatch):
         ({"n_types": 1.5}, "n_types must be a whole number"),
         ({"doublet_rate": 2}, r"doublet_rate must be in \[0, 1\], got 2"),
         ({"duplicate_rate": 1}, "duplicate_rate must be in"),
-        ({"genome": "hg99"}, "genome must be one of hg38"),
+        ({"genome": "hg99"}, r"genome \(neither one of hg38, .* nor a file\): hg99 does not exist"),
+        ({"genome": 38}, r"genome must be a name \(hg38, .*\), the path of .*, or a Genome, got 38 \(int\); pass one"),
         ({"genome": Genome("m", {"chrM": 16_569})}, "no chromosome to put fragments on; allowed: "),
     ],
 )
 def test_wrong_argument_is_named(tmp_path, wrong, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises((InputError, MissingFileError), match=message):
         simulate_fragments(tmp_path / "x", **wrong)
+
+
+def test_genome_may_be_a_file_of_sizes_an_index_or_a_fasta(tmp_path):
+    small = {"n_cells": 3, "fragments_per_cell": 10}
+    (tmp_path / "toy.chrom.sizes").write_text("chr2\t50000\nchr1\t100000\n")
+    (tmp_path / "toy.fai").write_text("chr2\t50000\t0\t60\t61\nchr1\t100000\t0\t60\t61\n")
+    (tmp_path / "toy.fa").write_text(f">chr1\n{'A' * 100_000}\n>chr2\n{'C' * 50_000}\n")
+    whole = simulate_fragments(tmp_path / "whole", genome=Genome("toy", {"chr1": 100_000, "chr2": 50_000}), **small)
+    for k, name in enumerate(("toy.chrom.sizes", "toy.fai", "toy.fa")):
+        made = simulate_fragments(tmp_path / f"made{k}", genome=tmp_path / name if k else str(tmp_path / name), **small)
+        assert made.fragments.read_bytes() == whole.fragments.read_bytes()
+        assert made.chrom_sizes.read_text() == "chr1\t100000\nchr2\t50000\n"
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def export_coverage(
     smooth_base: int | None = None,
     out_dir: str | Path = "./",
     prefix: str = "",
-    suffix: str = ".bw",
+    suffix: str | None = None,
     output_format: Literal["bedgraph", "bigwig"] | None = None,
     compression: Literal["gzip", "zstandard"] | None = None,
     compression_level: int | None = None,
@@ -114,7 +114,7 @@ def export_coverage(
     prefix
         Start of the file names.
     suffix
-        End of the file names.
+        End of the file names; by default .bw, or .bedgraph with .gz or .zst as output_format and compression ask.
     output_format
         Format of the files: "bigwig" or "bedgraph"; by default what ``suffix`` says: .bw, .bigwig, .bedgraph, .bg, .bdg.
     compression
@@ -144,6 +144,8 @@ def export_coverage(
     check.one_of("counting_strategy", counting_strategy, ("fragment", "insertion"))
     if smooth_base is not None:
         smooth_base = check.integer("smooth_base", smooth_base, 1, 2**30)
+    if suffix is None:
+        suffix = outputs.suffix_of(output_format, compression)
     form = outputs.format_of(suffix, output_format)
     if form == "bedgraph":
         compression = outputs.compression_of(suffix, compression)

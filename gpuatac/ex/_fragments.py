@@ -41,7 +41,7 @@ def export_fragments(
     max_frag_length: int | None = None,
     out_dir: str | Path = "./",
     prefix: str = "",
-    suffix: str = ".bed.zst",
+    suffix: str | None = None,
     compression: Literal["gzip", "zstandard"] | None = None,
     compression_level: int | None = None,
 ) -> dict[str, str]:
@@ -67,7 +67,7 @@ def export_fragments(
     min_frag_length, max_frag_length
         Shortest and longest fragment written, in bp; None for no bound.
     out_dir, prefix, suffix
-        Where the files go and how they are named.
+        Where the files go and how they are named; by default the suffix is .bed.zst, or .bed.gz where compression is "gzip".
     compression
         "gzip" (as BGZF, so that tabix can index it) or "zstandard"; None for what ``suffix`` says: .gz, .zst, else none.
     compression_level
@@ -85,6 +85,8 @@ def export_fragments(
     >>> import gpuatac as ga
     >>> ga.ex.export_fragments(adata, "leiden", out_dir="fragments")  # doctest: +SKIP
     """
+    if suffix is None:
+        suffix = ".bed.gz" if compression == "gzip" else ".bed.zst"
     compression = outputs.compression_of(suffix, compression)
     compression_level = outputs.level_of(compression, compression_level)
     keep = length_filter(min_frag_length, max_frag_length)

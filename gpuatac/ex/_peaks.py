@@ -80,13 +80,15 @@ def export_peaks(
             msg = f"selections names {', '.join(map(repr, unknown))}; the groups are {', '.join(frames)}."
             raise InputError(msg)
         frames = {name: frame for name, frame in frames.items() if name in wanted}
-    if output_format is None and suffix is not None:
-        told = [name for name in FORMATS if suffix.lower().endswith("." + name.lower())]
-        output_format = told[0] if told else None  # type: ignore[assignment]
+    told = next((name for name in FORMATS if suffix is not None and suffix.lower().endswith("." + name.lower())), None)
+    if output_format is None:
+        output_format = told  # type: ignore[assignment]
     if output_format is None:
         broad = any("block_sizes" in frame for frame in frames.values())
         output_format = "broadPeak" if broad else "narrowPeak"
     check.one_of("output_format", output_format, FORMATS)
+    if told not in (None, "bed", output_format):
+        outputs.refuse_contradiction(suffix, told, "output_format", output_format)
     if output_format == "gappedPeak" and any("block_sizes" not in frame for frame in frames.values()):
         msg = "gappedPeak needs the blocks of broad regions, and these peaks have none; call them with call_broad_peaks=True."
         raise InputError(msg)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     #: What ``palette`` may be: colours in the order of the categories, by category, or a colormap.
     Palette = str | Colormap | Mapping[str, Any] | Sequence[Any]
 
+logger = logging.getLogger(__name__)
 FEW = 64  # colours of a colormap with which it is a list of distinct ones (tab10, Set2), not a scale (viridis)
 
 
@@ -35,24 +38,31 @@ def category_colors(adata: AnnData, groupby: Any, names: list[str], palette: Pal
     if not isinstance(labels.dtype, pd.CategoricalDtype):
         labels = labels.astype("category")
     every = [str(c) for c in labels.cat.categories]
-    return colors_for(every, names, palette, of=f"obs[{groupby!r}]", stored=adata.uns.get(slots.of_colors(groupby)))
+    stored, wrong = slots.colors_of(adata.uns.get(slots.of_colors(groupby)), len(every))
+    if wrong and palette is None:
+        logger.warning("uns[%r] %s; the default colours are drawn", slots.of_colors(groupby), wrong)
+    return colors_for(every, names, palette, of=f"obs[{groupby!r}]", stored=stored)
 
 
 def colors_for(
-    every: list[str], names: list[str], palette: Palette | None, *, of: str, stored: Any = None
+    every: list[str], names: list[str], palette: Palette | None, *, of: str, stored: list[Any] | None = None
 ) -> list[str]:
     """A hex colour for each of ``names`` out of the categories ``every``, which are those of ``of``.
 
-    Without ``palette`` the colours ``stored`` are taken where there is one for each category, else the default ones.
+    Without ``palette`` the colours ``stored``, one for each category, are taken, else the default ones.
     """
     if palette is None:
-        chosen = [] if stored is None else [str(c) for c in np.atleast_1d(stored)]
-        if len(chosen) != len(every) or not all(map(is_color_like, chosen)):
-            chosen = slots.default_colors(len(every))
+        chosen = slots.default_colors(len(every)) if stored is None else stored
     elif hasattr(palette, "items"):  # a dict or a Series
         return _by_name(every, names, {str(name): color for name, color in palette.items()}, of)
     elif isinstance(palette, str | Colormap):
         chosen = _of_colormap(palette, len(every), of)
+    elif not isinstance(palette, Iterable):
+        msg = (
+            f"palette must be a list of colours, colours by category, or a colormap or its name, got {palette!r} "
+            f"({type(palette).__name__}); pass one of them, or leave it out."
+        )
+        raise InputError(msg)
     else:
         chosen = [_hex(c) for c in palette]
         if len(chosen) not in (len(every), len(names)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,8 @@ class StyledFigure(Figure):
 def canvas(save: str | Path | None, figsize: tuple[float, float]) -> Iterator[StyledFigure]:
     """A figure to draw on, in inches; it is saved when the block ends without an error."""
     path = _target(save)
-    if len(figsize) != 2 or not min(figsize) > 0:
+    numbers = np.array(figsize, dtype=object).ravel()
+    if len(numbers) != 2 or not all(isinstance(number, Real) and float(number) > 0 for number in numbers):
         msg = f"figsize must be (width, height) in inches, both positive, got {figsize!r}."
         raise InputError(msg)
     with mpl.rc_context(RC):
@@ -120,6 +122,12 @@ def panel(
     path = _target(save)
     if not isinstance(ax, Axes):
         msg = f"ax must be one matplotlib Axes, got {type(ax).__name__}; pass one of them, as in figure, ax = plt.subplots()."
+        raise InputError(msg)
+    if ax.name != "rectilinear":
+        msg = f"ax has the projection {ax.name!r}; allowed: plain axes, as plt.subplots() makes them; pass such axes."
+        raise InputError(msg)
+    if ax.figure is None:
+        msg = "ax was removed from its figure; allowed: axes of a figure; make new ones, as in figure, ax = plt.subplots()."
         raise InputError(msg)
     if figsize is not None:
         msg = f"figsize {figsize!r} cannot be had with ax, whose figure has its size already; leave one of them out."

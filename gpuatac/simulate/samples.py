@@ -14,6 +14,7 @@ from gpuatac import check
 from gpuatac.errors import InputError
 from gpuatac.genome import Genome
 from gpuatac.io.files.atomic import replacing
+from gpuatac.io.genome.sizes import read_genome
 from gpuatac.progress import bar
 from gpuatac.simulate.cells_model import MIN_CHROM, draw_cells, draw_loci, fragment_windows, usable_bp
 from gpuatac.simulate.files import checked_prefix, merge_rows, write_cells, write_fragments, write_genes, write_peaks
@@ -54,7 +55,7 @@ def simulate_fragments(
     doublet_rate: float = 0.05,
     empty_per_cell: float = 5.0,
     fragments_per_empty: float = 50.0,
-    genome: str | Genome = "hg38",
+    genome: str | Path | Genome = "hg38",
     n_genes: int | None = None,
     n_distal_peaks: int | None = None,
     specific_fraction: float = 0.5,
@@ -102,7 +103,7 @@ def simulate_fragments(
     fragments_per_empty
         Mean fragments of an empty droplet (log-normal, sd 1 of the log).
     genome
-        A built-in assembly (its primary chromosomes), or a ``Genome``.
+        hg38, hg19, mm10, mm39, a chrom.sizes, .fai or FASTA file (of each the primary chromosomes), or a ``Genome``.
     n_genes
         Genes; by default in proportion to the genome, 20,000 for 3.1 Gb.
     n_distal_peaks
@@ -164,7 +165,7 @@ def simulate_fragments(
         ("duplicate_rate", duplicate_rate),
     ):
         check.between(name, value, 0, 0.99 if name == "duplicate_rate" else 1)
-    genome = Genome.builtin(genome) if isinstance(genome, str) else genome
+    genome = genome if isinstance(genome, Genome) else read_genome(genome)
     paths = [
         Path(f"{checked_prefix(prefix)}.{end}") for end in ("fragments.tsv.gz", "cells.tsv", "genes.gtf", "peaks.bed", "chrom.sizes")
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from gpuatac.provenance import records
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+logger = logging.getLogger(__name__)
 
 
 @records("tl.umap")
@@ -144,9 +147,18 @@ def leiden(
     kept = [name for name, size in zip(names, sizes, strict=True) if size >= min_cluster_size]
     categories = kept + (["-1"] if len(kept) < n_clusters else [])
     adata.obs[key_added] = pd.Categorical(text, categories=categories)
-    adata.uns[slots.of_colors(key_added)] = slots.default_colors(len(categories))
+    _color(adata, slots.of_colors(key_added), len(categories))
     adata.uns[key_added] = {
         "modularity": modularity,
         "n_clusters": len(kept),
         "params": {"resolution": resolution, "n_iterations": n_iterations, "random_state": seed, "flavor": flavor},
     }
+
+
+def _color(adata: AnnData, key: str, n: int) -> None:
+    """Keep the ``n`` colours in ``uns[key]`` where there are as many valid ones, else put the default ones there."""
+    stored = adata.uns.get(key)
+    kept, wrong = slots.colors_of(stored, n)
+    if wrong and (np.ndim(stored) == 0 or list(stored) != slots.default_colors(len(stored))):
+        logger.warning("tl.leiden: uns[%r] %s; the default colours replace it", key, wrong)
+    adata.uns[key] = slots.default_colors(n) if kept is None else kept

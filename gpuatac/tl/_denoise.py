@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from gpuatac import slots
+from gpuatac import check, slots
 from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.genome.regions import window_of
 from gpuatac.provenance import records
@@ -148,6 +148,7 @@ def denoise(
     >>> import gpuatac as ga
     >>> ga.tl.denoise(adata, "leiden", model="model.pt", out_dir="denoised")  # doctest: +SKIP
     """
+    check.extra("torch", "nn", "tl.denoise")
     from gpuatac.nn.denoising.inference import ready_model
 
     rule = peak_rule(cutoff, max_gap, min_length)
@@ -222,6 +223,7 @@ def denoised_tracks(
     >>> import gpuatac as ga
     >>> at = ga.tl.denoised_tracks(adata, "leiden", region="chr1:1000000-1050000", model="model.pt")  # doctest: +SKIP
     """
+    check.extra("torch", "nn", "tl.denoised_tracks")
     from gpuatac.nn.denoising.inference import ready_model, tracks_at
 
     genome = genome_of(adata)

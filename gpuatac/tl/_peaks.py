@@ -19,7 +19,7 @@ from gpuatac.io.fragments.pseudobulk import Pseudobulks
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.provenance import records
 from gpuatac.tl._peak_tables import intervals_overlap, joined, peak_frame
-from gpuatac.tl.peak_options import checked_model, checked_window
+from gpuatac.tl.peak_options import BROAD_CUTOFF, checked_model, checked_window, warn_unused
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -164,6 +164,12 @@ def call_peaks(
         broad=call_broad_peaks,
         broad_cutoff=broad_cutoff,
     )
+    unused = {
+        "broad_cutoff": (broad_cutoff != BROAD_CUTOFF and not call_broad_peaks, "call_broad_peaks"),
+        "replicate_qvalue": (replicate_qvalue is not None and replicate is None, "replicate"),
+        "max_count": (max_count is not None and not use_counts, "use_counts"),
+    }
+    warn_unused("tl.call_peaks", unused)
     min_cells = check.integer("min_cells", min_cells, 0)
     genome = genome_of(adata)
     size = _genome_size(genome_size, genome)

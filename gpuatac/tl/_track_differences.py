@@ -117,6 +117,7 @@ def differential_tracks(
     >>> samples = ga.tl.neighbor_aggregates(adata, ["AAAC-1", "TTTG-1"])  # doctest: +SKIP
     >>> ga.tl.differential_tracks(adata, samples, model="model.pt", genes="genes.gtf", gene_names=["GATA1"])  # doctest: +SKIP
     """
+    check.extra("torch", "nn", "tl.differential_tracks")
     from gpuatac.nn.denoising.inference import ready_model, signal_over, whole_chromosomes
 
     check.between("cutoff", cutoff, 0.0)

@@ -271,6 +271,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(imported, tmp_path, cl
     ("arguments", "message"),
     [
         (["--suffix", ".x"], "suffix '.x' tells no format; end it with .bw"),
+        (["--output-format", "bedgraph", "--suffix", ".bw"], "suffix '.bw' says bigwig, and output_format is 'bedgraph'"),
         (["--compression", "gzip"], "compression is 'gzip', but a bigWig is compressed by itself"),
         (
             ["--output-format", "bedgraph", "--compression-level", "3"],
@@ -348,3 +349,23 @@ def test_python_users_are_told_unknown_options(imported, tmp_path):
     made = coverage(imported, tmp_path, device="cpu")
     assert {name: path.name for name, path in made.files.items()} == {"s": "s.bw"}
     assert made.n_cells == {"s": ga.io.read_h5ad(imported).n_obs}
+
+
+def test_a_consensus_option_without_consensus_is_named(imported, tmp_path, caplog):
+    given = {"groupby": "type", "device": "cpu", "flavor": "archr", "half_width": 100}
+    ga.workflow.peaks(imported, tmp_path / "p", **given)
+    for name in ("flavor", "half_width"):
+        assert caplog.messages.count(f"peaks: {name} has no effect without consensus or matrix") == 1
+    caplog.clear()
+    ga.workflow.peaks(imported, tmp_path / "q", **given, consensus=True)
+    assert not [message for message in caplog.messages if "no effect" in message]
+
+
+@pytest.mark.parametrize("name", ["groupby", "replicate", "groups"])
+def test_a_list_of_columns_or_tables_is_refused(imported, tmp_path, name):
+    for job in (ga.workflow.peaks, ga.workflow.coverage):
+        if name == "replicate" and job is ga.workflow.coverage:
+            continue
+        with pytest.raises(ga.errors.InputError, match=rf"{name} must be the .*, got \['type'\] \(list\); pass it as text"):
+            job(imported, tmp_path / "o", device="cpu", **{name: ["type"]})
+    assert not (tmp_path / "o").exists()

@@ -366,10 +366,47 @@ def test_formats_that_contradict_are_refused(adata, tmp_path):
         ({"suffix": ".bg", "output_format": "wig"}, "output_format must be one of"),
         ({"suffix": ".bg.gz", "compression_level": 10}, r"in \[1, 9\]"),
         ({"suffix": ".bg.zst", "compression_level": 23}, r"in \[1, 22\]"),
+        ({"suffix": ".bw", "output_format": "bedgraph"}, r"suffix '\.bw' says bigwig, and output_format is 'bedgraph'; allowed"),
+        ({"suffix": ".bedGraph.gz", "output_format": "bigwig"}, "says bedgraph, and output_format is 'bigwig'"),
+        ({"suffix": ".bg.gz", "compression": "zstandard"}, "says gzip, and compression is 'zstandard'"),
     ]:
         with pytest.raises(InputError, match=message):
             ga.ex.export_coverage(adata, None, out_dir=tmp_path, **options)
+    with pytest.raises(InputError, match=r"regions must be a BED file, .* got 123 \(int\); pass one of them"):
+        ga.ex.export_coverage(adata, None, out_dir=tmp_path, blacklist=123)
+    with pytest.raises(InputError, match=r"groupby must name a column of obs or .* got 3 \(int\)"):
+        ga.ex.export_coverage(adata, 3, out_dir=tmp_path)
+    with pytest.raises(InputError, match="says zstandard, and compression is 'gzip'"):
+        ga.ex.export_fragments(adata, None, out_dir=tmp_path, suffix=".bed.zst", compression="gzip")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "suffix"),
+    [
+        ({}, ".bw"),
+        ({"output_format": "bigwig"}, ".bw"),
+        ({"output_format": "bedgraph"}, ".bedgraph"),
+        ({"output_format": "bedgraph", "compression": "gzip"}, ".bedgraph.gz"),
+        ({"output_format": "bedgraph", "compression": "zstandard"}, ".bedgraph.zst"),
+        ({"output_format": "bedgraph", "suffix": ".cov"}, ".cov"),
+        ({"output_format": "bigwig", "suffix": ".cov"}, ".cov"),
+    ],
+)
+def test_names_of_tracks_end_as_their_format_and_compression_ask(adata, tmp_path, options, suffix):
+    path = ga.ex.export_coverage(adata, None, out_dir=tmp_path, **options)["all"]
+    assert path == str(tmp_path / f"all{suffix}")
+    if options.get("output_format") == "bedgraph":
+        assert read_bedgraph(tmp_path / f"all{suffix}")
+    else:
+        assert read_bigwig(path)
+
+
+def test_names_of_fragment_files_end_as_their_compression_asks(adata, tmp_path):
+    for options, suffix in (({}, ".bed.zst"), ({"compression": "zstandard"}, ".bed.zst"), ({"compression": "gzip"}, ".bed.gz")):
+        path = ga.ex.export_fragments(adata, None, out_dir=tmp_path, **options)["all"]
+        assert path == str(tmp_path / f"all{suffix}")
+        assert read_text(tmp_path / f"all{suffix}").startswith("chr1\t")
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,21 @@ def test_axes_that_cannot_be_drawn_on_are_refused_before_anything_is_drawn(cells
     assert not ax.has_data()
 
 
+def test_polar_and_removed_axes_and_sizes_that_are_none_are_refused(cells):
+    polar = Figure().subplots(subplot_kw={"projection": "polar"})
+    removed = Figure().subplots()
+    removed.remove()
+    for name, draw in ONE_PANEL.items():
+        with pytest.raises(InputError, match=r"ax has the projection 'polar'; allowed: plain axes"):
+            draw(cells, ax=polar)
+        with pytest.raises(InputError, match=r"ax was removed from its figure; .* make new ones"):
+            draw(cells, ax=removed)
+        if name != "regions":
+            for figsize in (3, (1, 2, 3), ("a", "b"), (4, 0)):
+                with pytest.raises(InputError, match=r"figsize must be \(width, height\) in inches"):
+                    draw(cells, figsize=figsize)
+
+
 def test_doublets_of_several_samples_do_not_fit_one_axes(cells):
     one = cells.uns["scrublet"]
     cells.uns["scrublet"] = {"samples": {"late": one, "early": one}}
@@ -176,6 +191,7 @@ def test_palette_is_a_list_a_dict_or_a_colormap(cells, palette, expected):
         ({"T": "red", "B": "blue", "NK": "k", "Tcell": "r"}, r"palette names 'Tcell', which obs\['type'\] lacks; .* 'T', 'B', 'NK'"),
         (["red", "blurple", "blue"], r"palette holds 'blurple', which is no colour; allowed: names such as"),
         ({"T": "red", "B": "blue", "NK": 3}, r"palette holds 3, which is no colour"),
+        (3, r"palette must be a list of colours, .* got 3 \(int\); pass one of them"),
         ("virids", r"name of a matplotlib colormap such as 'tab20', got 'virids'; did you mean 'viridis'\?"),
         ("red", r"got 'red'; for one colour pass a list of it"),
     ],
@@ -241,7 +257,7 @@ def test_stored_colours_stay_with_their_categories_when_cells_go_and_names_chang
     assert color_by_type(pl.umap(cells, "type"), cells)["B cells"] == {"#00ff00"}
 
 
-@pytest.mark.parametrize("stored", [["#ff0000", "#00ff00"], ["#ff0000"] * 4, ["a", "b", "c"], "#ff0000"])
+@pytest.mark.parametrize("stored", [["#ff0000", "#00ff00"], ["a", "b", "c"], "#ff0000"])
 def test_stored_colours_that_do_not_fit_the_categories_are_not_used_and_nothing_is_stored(cells, stored):
     cells.uns["type_colors"] = stored
     expected = {name: {color.lower()} for name, color in zip(TYPES, PALETTE, strict=False)}

@@ -124,7 +124,9 @@ def test_several_files_are_named_and_keep_their_order(source, tmp_path):
     ("names", "message"),
     [
         (["a"], "1 sample names for 2 files; give one name for each file"),
-        (["a", "a"], "sample names must differ, got 'a' more than once; pass sample"),
+        (["a", "a"], r"sample names must differ, got 'a' more than once; pass sample=\[\.\.\.\]\."),
+        ("ab", r"sample is one name, 'ab', for 2 files; pass a list of 2 names, sample=\[\.\.\.\]\."),
+        ([1, 2], r"sample names must be text, got 1 \(int\); pass strings"),
         (["a/b", "c"], "got 'a/b'; choose others"),
         (["a#b", "c"], "got 'a#b'; choose others"),
         (["", "c"], "got ''; choose others"),

@@ -275,6 +275,7 @@ def test_files_read_back_as_the_peaks(adata, tmp_path):
         ({"qvalue": 0}, "qvalue must be"),
         ({"qvalue": 1.5}, "qvalue must be"),
         ({"pvalue": "a"}, "pvalue must be a number"),
+        ({"qvalue": 0.1, "pvalue": 0.1}, r"pvalue \(0.1\) is a bound instead of qvalue, and qvalue \(0.1\) is given as well; leave"),
         ({"extsize": 0}, "extsize must be"),
         ({"shift": 0.5}, "shift must be a whole number"),
         ({"min_len": -1}, "min_len must be"),
@@ -291,6 +292,19 @@ def test_bad_parameters_are_refused_before_any_work(adata, options, told):
     with pytest.raises(InputError, match=told):
         ga.tl.call_peaks(adata, **options)
     assert "peaks" not in adata.uns
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({"replicate_qvalue": 0.1}, "replicate"),
+        ({"broad_cutoff": 0.2}, "call_broad_peaks"),
+        ({"max_count": 2}, "use_counts"),
+    ],
+)
+def test_an_option_without_effect_is_named_with_what_it_needs(adata, options, needed, caplog):
+    ga.tl.call_peaks(adata, **options)
+    assert f"tl.call_peaks: {next(iter(options))} has no effect without {needed}" in caplog.messages
 
 
 def test_missing_slots_are_named(adata):

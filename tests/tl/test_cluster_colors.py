@@ -60,10 +60,46 @@ def test_clusters_under_another_name_have_colours_of_that_name(cells):
     assert "leiden_colors" not in cells.uns
 
 
-def test_new_clusters_have_new_colours(cells):
-    cells.uns["leiden_colors"] = ["#123456"] * N_CLUSTERS
+OWN = ["#123456", "red", "#00ff00", "steelblue", "k", "gold"]
+
+
+@pytest.mark.parametrize("own", [OWN[:N_CLUSTERS], np.array(OWN, dtype=object)], ids=["as many", "more"])
+def test_colours_of_the_user_stay_when_clusters_are_found_again(cells, own, caplog):
+    cells.uns["leiden_colors"] = own
     ga.tl.leiden(cells)
-    assert "#123456" not in cells.uns["leiden_colors"]
+    assert cells.uns["leiden_colors"] == OWN[:N_CLUSTERS]
+    assert drawn(cells) == {str(k): to_hex(color) for k, color in enumerate(OWN[:N_CLUSTERS])}
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [
+        (["#123456"] * 2, "has 2 colours for 5 categories"),
+        (["#123456"] * 4 + ["blurple"], "holds 'blurple', which is no colour"),
+        ("red", "is 'red' (str), not a list of 5 colours"),
+        (3, "is 3 (int), not a list of 5 colours"),
+        ({"0": "red"}, "is {'0': 'red'} (dict), not a list of 5 colours"),
+    ],
+    ids=["too few", "no colour", "text", "number", "dict"],
+)
+def test_colours_that_do_not_fit_are_replaced_with_a_warning(cells, own, found, caplog):
+    ga.tl.leiden(cells)
+    default = list(cells.uns["leiden_colors"])
+    cells.uns["leiden_colors"] = own
+    assert list(drawn(cells).values()) == [color.lower() for color in default]
+    assert caplog.messages == [f"uns['leiden_colors'] {found}; the default colours are drawn"]
+    caplog.clear()
+    ga.tl.leiden(cells)
+    assert cells.uns["leiden_colors"] == default
+    assert caplog.messages == [f"tl.leiden: uns['leiden_colors'] {found}; the default colours replace it"]
+
+
+def test_default_colours_of_fewer_clusters_are_replaced_without_a_warning(cells, caplog):
+    cells.uns["leiden_colors"] = ga.slots.default_colors(2)
+    ga.tl.leiden(cells)
+    assert cells.uns["leiden_colors"] == ga.slots.default_colors(N_CLUSTERS)
+    assert not caplog.records
 
 
 def test_clusters_keep_their_colours_when_cells_are_filtered(cells):

@@ -19,6 +19,23 @@ from gpuatac.workflow.main_job import steps, summary
 from gpuatac.workflow.main_job.checks import given_options
 from gpuatac.workflow.main_job.truth import compare, read_truth
 
+# ---------------------------------------------------------------------------------------------- files and names
+
+
+@pytest.mark.parametrize(
+    ("n_files", "names", "message"),
+    [
+        (0, None, "fragments names no file; give at least one"),
+        (2, None, r"got 's' more than once; pass names=\[\.\.\.\] \(--names\)"),
+        (2, "ab", r"names is one name, 'ab', for 2 files; pass a list of 2 names, names=\[\.\.\.\] \(--names\)"),
+    ],
+)
+def test_files_and_names_that_do_not_fit_are_refused_in_the_words_of_the_job(small, options, tmp_path, n_files, names, message):
+    with pytest.raises(InputError, match=message):
+        ga.run([small.fragments] * n_files, tmp_path / "o", names=names, **options)
+    assert not (tmp_path / "o").exists()
+
+
 # ------------------------------------------------------------------------------------------------------ options
 
 

@@ -15,6 +15,7 @@ import gpuatac as ga
 from gpuatac.errors import InputError, MissingFileError, OutputExistsError
 from gpuatac.options import RunOptions, defaults, defaults_table
 from gpuatac.workflow.main_job import by_cluster
+from gpuatac.workflow.main_job.figures import NAMES
 from gpuatac.workflow.main_job.steps import RESTARTS, STEPS
 
 TOY = {"chr1": 2_000_000, "chr2": 1_200_000, "chrM": 16_569}
@@ -162,6 +163,20 @@ def test_new_options_replace_those_of_the_earlier_run(copied, small):
     assert (copied / "s.figures" / "umap.svg").exists()
 
 
+def test_the_folder_of_figures_holds_those_of_one_run_and_the_files_of_others(copied, small):
+    folder = copied / "s.figures"
+    before = {path.stem for path in folder.glob("*.png")}
+    (folder / "umap.txt").write_text("mine")
+    (folder / "umap_mine.png").write_text("mine")
+    result = ga.run(small.fragments, copied, device="cpu", from_step="figures", figure_format="pdf")
+    assert {path.stem for path in result.figures} == before
+    assert names_in(folder) == sorted(["umap.txt", "umap_mine.png", *(f"{name}.pdf" for name in before)])
+
+
+def test_every_figure_that_a_run_draws_is_known_by_its_name(whole):
+    assert {path.stem for path in whole.figures} <= set(NAMES)
+
+
 def test_filters_can_be_loosened_and_tightened_afterwards(copied, small):
     tight = ga.run(small.fragments, copied, device="cpu", from_step="cells", min_fragments=1500, doublets="skip")
     assert (tight.adata.obs["n_fragment"] >= 1500).all()
@@ -196,7 +211,8 @@ def test_a_moved_folder_still_finds_its_fragments(copied, done, tmp_path):
 
 
 def test_without_genes_the_summary_says_what_was_left_out(small, options, tmp_path):
-    given = {**options, "genes": None, "doublets": "skip", "min_tsse": 5.0}
+    given = {**options, "genes": None, "doublets": "skip"}
+    del given["min_tsse"]  # its default is for runs with genes
     result = ga.run(small.fragments, tmp_path, **given)
     assert "no genes were given (--genes): no TSS enrichment, no TSS filter, no gene activity" in (
         result.summary.read_text()
@@ -332,6 +348,8 @@ def test_three_columns_run_to_a_result_of_quality_alone(tmp_path):
         ({"sample_size": 5}, "sample_size must be at least 31, got 5"),
         ({"gene_upstream": -1}, "gene_upstream must be at least 0, got -1"),
         ({"max_blacklist_fraction": 0.1}, "max_blacklist_fraction needs a blacklist; pass blacklist=BED"),
+        ({"genes": None, "min_tsse": 3.0}, r"min_tsse=3 needs genes, .*pass genes=GTF \(--genes\) or leave it out"),
+        ({"genes": None, "min_tsse": 5.0}, "min_tsse=5 needs genes"),
         ({"genes": "nowhere.gtf"}, r"genes nowhere\.gtf does not exist; check the path"),
         ({"whitelist": "nowhere.txt"}, r"whitelist nowhere\.txt does not exist; check the path"),
         ({"names": ["a", "b"]}, "2 sample names for 1 files"),

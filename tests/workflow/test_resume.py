@@ -50,6 +50,19 @@ def test_an_option_of_an_earlier_step_is_refused_with_the_step_to_go_on_from(cop
     assert {p: p.stat().st_mtime_ns for p in copied.rglob("*")} == before
 
 
+def test_a_bound_on_the_tss_enrichment_needs_genes_now_or_in_the_earlier_run(copied, small):
+    for given in ({"genes": None, "min_tsse": 3.0}, {"genes": None, "min_tsse": 5.0}):
+        with pytest.raises(InputError, match=r"min_tsse=[35] needs genes"):
+            ga.run(small.fragments, copied, device="cpu", from_step="qc", **given)
+    kept = ga.run(small.fragments, copied, device="cpu", from_step="cells", min_tsse=1.5)
+    assert kept.report["options"]["genes"] == str(small.genes)
+    assert kept.adata.obs["tsse"].min() >= 1.5
+    with pytest.raises(InputError, match=r"min_tsse=1.5 needs genes"):  # a bound of the earlier run
+        ga.run(small.fragments, copied, device="cpu", from_step="qc", genes=None)
+    loosened = ga.run(small.fragments, copied, device="cpu", from_step="qc", genes=None, min_tsse=0)
+    assert "tsse" not in loosened.adata.obs
+
+
 def test_the_same_values_may_be_given_again(copied, small, options, monkeypatch):
     monkeypatch.chdir(small.genes.parent)
     again = {**options, "genes": small.genes.name, "bin_size": 1000.0}

@@ -38,8 +38,8 @@ COMMAND = Command(
         "fragments_per_cell": "--frags",
         "doublet_rate": "--doublets",
     },
-    metavars={"prefix": "PREFIX", "log": "FILE", "genome": "NAME"},
-    helps={"genome": "a built-in assembly: hg38, hg19, mm10 or mm39"},
+    metavars={"prefix": "PREFIX", "log": "FILE", "genome": "TEXT"},
+    helps={"genome": "hg38, hg19, mm10, mm39, or a chrom.sizes, .fai or FASTA file"},
     sections=(
         Section("Output", ("prefix", "force", "quiet")),
         Section("Sample", ("n_cells", "n_types", "n_batches", "fragments_per_cell", "doublet_rate", "genome", "seed")),

@@ -198,21 +198,31 @@ def _same_genome(path: Path, stored: Genome, given: Genome) -> None:
         raise InputError(msg)
 
 
-def sample_names(files: list[Path], sample: str | Sequence[str] | None) -> list[str]:
-    """One name for each file, checked."""
+def sample_names(
+    files: list[Path], sample: str | Sequence[str] | None, *, of_files: str = "fragment_file", of_names: str = "sample"
+) -> list[str]:
+    """One name for each file, checked; ``of_files`` and ``of_names`` are what the caller calls the two."""
     if not files:
-        msg = "fragment_file names no file; give at least one."
+        msg = f"{of_files} names no file; give at least one."
+        raise InputError(msg)
+    flag = " (--names)" if of_names == "names" else ""
+    if isinstance(sample, str) and len(files) > 1:
+        msg = f"{of_names} is one name, {sample!r}, for {len(files)} files; pass a list of {len(files)} names, {of_names}=[...]{flag}."
         raise InputError(msg)
     if sample is None:
         names = [stem_of(f) for f in files]
     else:
         names = [sample] if isinstance(sample, str) else list(sample)
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        msg = f"sample names must be text, got {wrong[0]!r} ({type(wrong[0]).__name__}); pass strings, {of_names}=[...]."
+        raise InputError(msg)
     if len(names) != len(files):
-        msg = f"{len(names)} sample names for {len(files)} files; give one name for each file."
+        msg = f"{len(names)} sample names for {len(files)} files; give one name for each file, {of_names}=[...]{flag}."
         raise InputError(msg)
     repeated = [n for n, k in Counter(names).items() if k > 1]
     if repeated:
-        msg = f"sample names must differ, got {', '.join(map(repr, repeated))} more than once; pass sample=[...] (--names)."
+        msg = f"sample names must differ, got {', '.join(map(repr, repeated))} more than once; pass {of_names}=[...]{flag}."
         raise InputError(msg)
     bad = [n for n in names if not n or any(c in n for c in "/\\#\0") or n.startswith(".")]
     if bad:

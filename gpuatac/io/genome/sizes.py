@@ -76,6 +76,12 @@ def read_genome(
     elif isinstance(genome, str) and genome in BUILTIN and not Path(genome).is_file():
         made = Genome.builtin(genome, contigs=contigs)
     else:
+        if not isinstance(genome, str | Path):
+            msg = (
+                f"genome must be a name ({', '.join(BUILTIN)}), the path of a chrom.sizes, .fai or FASTA file, or a Genome, got "
+                f"{genome!r} ({type(genome).__name__}); pass one of them."
+            )
+            raise InputError(msg)
         path = Path(genome)
         if not path.exists():
             known = ", ".join(BUILTIN)

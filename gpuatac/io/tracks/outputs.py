@@ -30,26 +30,51 @@ def n_threads_of(n_jobs: int) -> int:
 
 def compression_of(suffix: str, compression: Any) -> Any:
     """The compression given, or the one that ``suffix`` tells."""
+    told = next((kind for end, kind in COMPRESSED.items() if suffix.lower().endswith(end)), None)
     if compression is None:
-        return next((kind for end, kind in COMPRESSED.items() if suffix.lower().endswith(end)), None)
+        return told
     check.one_of("compression", compression, LEVELS)
+    if told not in (None, compression):
+        refuse_contradiction(suffix, told, "compression", compression)
     return compression
 
 
+def suffix_of(output_format: Any, compression: Any) -> str:
+    """The end of the names of tracks that ``output_format`` and ``compression`` ask."""
+    if output_format != "bedgraph":
+        return BIGWIG_ENDS[0]
+    return BEDGRAPH_ENDS[0] + next((end for end, kind in COMPRESSED.items() if kind == compression), "")
+
+
 def format_of(suffix: str, output_format: Any) -> str:
-    """The format given, or the one that ``suffix`` tells."""
+    """The format given, or the one that ``suffix`` tells; raises where the two contradict each other."""
+    told = _format_told(suffix.lower())
     if output_format is not None:
         check.one_of("output_format", output_format, FORMATS)
+        if told not in (None, output_format):
+            refuse_contradiction(suffix, told, "output_format", output_format)
         return str(output_format)
-    name = suffix.lower()
-    if name.endswith(BIGWIG_ENDS):
-        return "bigwig"
-    bare = next((name.removesuffix(end) for end in COMPRESSED if name.endswith(end)), name)
-    if bare.endswith(BEDGRAPH_ENDS):
-        return "bedgraph"
+    if told is not None:
+        return told
     msg = (
         f"suffix {suffix!r} tells no format; end it with {', '.join((*BIGWIG_ENDS, *BEDGRAPH_ENDS))} (the last three also with "
         ".gz or .zst), or pass output_format."
+    )
+    raise InputError(msg)
+
+
+def _format_told(name: str) -> str | None:
+    if name.endswith(BIGWIG_ENDS):
+        return "bigwig"
+    bare = next((name.removesuffix(end) for end in COMPRESSED if name.endswith(end)), name)
+    return "bedgraph" if bare.endswith(BEDGRAPH_ENDS) else None
+
+
+def refuse_contradiction(suffix: str | None, told: Any, name: str, given: Any) -> None:
+    """Raise for a suffix that says ``told`` where the option ``name`` is ``given``."""
+    msg = (
+        f"suffix {suffix!r} says {told}, and {name} is {given!r}; allowed: a suffix that says the same or nothing of it; leave one of "
+        "them out."
     )
     raise InputError(msg)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gpuatac import ex, slots
-from gpuatac.io.tracks.outputs import file_names, format_of
+from gpuatac.io.tracks.outputs import file_names, format_of, suffix_of
 from gpuatac.workflow.groups.shared import Written, check_targets, files_named, read_cells, refuse_unknown
 from gpuatac.workflow.signatures import also_takes
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gpuatac.backend import Device
 
-NOT_OF_COVERAGE = ("adata", "groupby", "out_dir", "suffix")
+NOT_OF_COVERAGE = ("adata", "groupby", "out_dir")
 FILES = ("blacklist", "include_for_norm", "exclude_for_norm")
 
 
@@ -34,7 +34,6 @@ def coverage(
     names: Sequence[str] | None = None,
     bulk: bool = False,
     bam_options: Mapping[str, Any] | None = None,
-    suffix: str | None = None,
     device: Device = "auto",
     memory: str | int | None = None,
     force: bool = False,
@@ -48,8 +47,6 @@ def coverage(
     ----------
     inputs, out, groupby, groups, genome, contigs, names, bulk, bam_options, device, memory, force
         As in ``peaks``.
-    suffix
-        End of the file names; by default .bw, or .bedgraph with .gz or .zst as output_format and compression ask.
     options
         Any other keyword of ``ex.export_coverage``, such as bin_size, normalization or selections.
 
@@ -69,7 +66,9 @@ def coverage(
     >>> ga.workflow.coverage("sample.bed.gz", "tracks", genome="hg38", normalization="CPM")  # doctest: +SKIP
     """
     refuse_unknown(options, [name for name in signature(ex.export_coverage).parameters if name not in NOT_OF_COVERAGE])
-    suffix = _suffix(options) if suffix is None else suffix
+    suffix = options.get("suffix")
+    if suffix is None:
+        suffix = suffix_of(options.get("output_format"), options.get("compression"))
     format_of(suffix, options.get("output_format"))
     given, paths = read_cells(inputs, out, device=device, memory=memory, files=files_named(options, FILES), groupby=groupby,
                          groups=groups, replicate=None, genome=genome, contigs=contigs, names=names, bulk=bulk,
@@ -77,15 +76,9 @@ def coverage(
     found, codes = slots.groups_of(given.adata, given.groups, options.get("selections"))
     targets = [Path(out) / name for name in file_names(found, options.get("prefix", ""), suffix)]
     check_targets(targets, paths, force=force)
-    files = ex.export_coverage(given.adata, given.groups, out_dir=out, suffix=suffix, **options)
+    files = ex.export_coverage(given.adata, given.groups, out_dir=out, **options)
     sizes = np.bincount(codes[codes >= 0], minlength=len(found))
     return Written(
         {name: Path(path) for name, path in files.items()},
         {name: int(n) for name, n in zip(found, sizes, strict=True)},
     )
-
-
-def _suffix(options: Mapping[str, Any]) -> str:
-    if options.get("output_format") != "bedgraph":
-        return ".bw"
-    return ".bedgraph" + {"gzip": ".gz", "zstandard": ".zst"}.get(str(options.get("compression")), "")

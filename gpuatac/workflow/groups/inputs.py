@@ -172,7 +172,7 @@ def _imported(inputs: Sequence[Path], table: pd.DataFrame | None, reading: Readi
     if given and not are_bam:
         msg = f"{', '.join(given)} is for BAM files, and none of the inputs is one; leave it out."
         raise InputError(msg)
-    samples = sample_names(list(inputs), reading.names)
+    samples = sample_names(list(inputs), reading.names, of_files="inputs", of_names="names")
     sizes = read_genome(str(reading.genome), contigs=reading.contigs or "main")  # type: ignore[arg-type]
     if reading.bulk or "barcode_regex" in given:
         given["barcode_tag"] = None

@@ -15,7 +15,7 @@ from gpuatac.io.files.atomic import replacing
 from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.matrices.h5ad import write_h5ad
 from gpuatac.io.tracks.outputs import file_names
-from gpuatac.tl.peak_options import checked_model, checked_window
+from gpuatac.tl.peak_options import checked_model, checked_window, warn_unused
 from gpuatac.workflow.groups.shared import Written, check_targets, files_named, read_cells, refuse_unknown
 from gpuatac.workflow.main_job.by_cluster import write_consensus
 from gpuatac.workflow.signatures import also_takes
@@ -129,6 +129,10 @@ def peaks(
     _check_call(options)
     check.one_of("flavor", flavor, FLAVORS)
     half_width = check.integer("half_width", half_width, 0, 2**28)
+    alone = not (consensus or matrix)
+    defaults = {name: p.default for name, p in signature(peaks).parameters.items()}
+    unused = {n: (alone and v != defaults[n], "consensus or matrix") for n, v in (("flavor", flavor), ("half_width", half_width))}
+    warn_unused("peaks", unused)
     check.one_of("output_format", output_format, (None, "narrowPeak", "broadPeak", "gappedPeak", "bed"))
     if output_format == "gappedPeak" and not options.get("call_broad_peaks"):
         msg = "output_format='gappedPeak' needs broad regions; pass call_broad_peaks=True (--broad) or choose another format."

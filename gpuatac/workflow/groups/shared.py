@@ -45,6 +45,9 @@ def read_cells(
     """The cells and their groups, and the files that were read."""
     if memory is not None:
         set_memory(memory)
+    for name in ("groupby", "replicate"):
+        _refuse_other_than(str, name, how.get(name), "the name of one column")
+    _refuse_other_than(str | Path, "groups", groups, "the path of a table")
     if Path(out).exists() and not Path(out).is_dir():
         msg = f"out {out} is a file; allowed: a folder, made when it is not there; choose another name."
         raise InputError(msg)
@@ -58,6 +61,12 @@ def read_cells(
         **how,
     )
     return given, [*paths, *files, *([Path(groups)] if groups is not None else [])]
+
+
+def _refuse_other_than(kind: Any, name: str, value: Any, allowed: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        msg = f"{name} must be {allowed}, got {value!r:.60} ({type(value).__name__}); pass it as text, or leave it out."
+        raise InputError(msg)
 
 
 def files_named(options: Mapping[str, Any], which: Sequence[str]) -> list[Path]:

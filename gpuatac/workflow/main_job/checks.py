@@ -15,7 +15,7 @@ from gpuatac.errors import InputError
 from gpuatac.options import RunOptions, choices, defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 
 LEAST_P = 1e-300  # a smaller one has no logarithm to compare with
@@ -136,8 +136,10 @@ def _remedy(name: str, kind: str) -> str:
     }[kind]
 
 
-def check_options(options: RunOptions, *, n_samples: int, device: str, todo: Sequence[str]) -> None:
-    """Raise for values out of range, and for options that do not fit the samples or the device."""
+def check_options(
+    options: RunOptions, *, n_samples: int, device: str, todo: Sequence[str], given: Collection[str] = ()
+) -> None:
+    """Raise for values out of range, and for options that do not fit the samples or the device; ``given`` are those set now."""
     _check_files(options)
     check.integer("min_fragments", options.min_fragments, 0)
     if options.max_fragments is not None:
@@ -169,6 +171,13 @@ def check_options(options: RunOptions, *, n_samples: int, device: str, todo: Seq
     _check_by_cluster(options)
     if options.max_blacklist_fraction is not None and options.blacklist is None:
         msg = "max_blacklist_fraction needs a blacklist; pass blacklist=BED (--blacklist) or leave it out."
+        raise InputError(msg)
+    asked = "min_tsse" in given or options.min_tsse != defaults()["min_tsse"]
+    if asked and options.min_tsse > 0 and options.genes is None and "cells" in todo:
+        msg = (
+            f"min_tsse={options.min_tsse:g} needs genes, whose TSSs it is measured at; pass genes=GTF (--genes) or leave it out "
+            "(min_tsse=0, --min-tsse 0, asks nothing)."
+        )
         raise InputError(msg)
     if options.batch_correction == "harmony" and n_samples < 2:
         msg = "batch_correction='harmony' needs several samples, got one; give more files or leave it out."

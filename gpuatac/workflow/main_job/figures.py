@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpuatac import slots
 from gpuatac.io.matrices.h5ad import read_h5ad
+from gpuatac.options import RunOptions
 from gpuatac.workflow.main_job.by_cluster import markers_of
 
 if TYPE_CHECKING:
@@ -16,14 +17,26 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from gpuatac.genome import Genome
-    from gpuatac.options import RunOptions
     from gpuatac.workflow.main_job.by_cluster import Made
 
 logger = logging.getLogger(__name__)
 TRACK_FIGURES = 4
 AROUND = 10_000  # bp shown on either side
 HEAT_MAP_ROWS = 40  # of each cluster
-BY_CLUSTER = ("tracks_[0-9].*", "marker_regions.*")  # figures that a run with other clusters or formats leaves behind
+#: What the figures are called, without their format: another run may have left some that this one does not draw.
+NAMES = (
+    "fragment_sizes",
+    "tss_profile",
+    "tsse",
+    "knee",
+    "doublet_scores",
+    "spectral_eigenvalues",
+    "umap",
+    "umap_genes",
+    *(f"tracks_{number}" for number in range(1, TRACK_FIGURES + 1)),
+    "marker_regions",
+)
+FORMATS: tuple[str, ...] = RunOptions.__dataclass_fields__["figure_format"].metadata["choices"]
 COLORS = (slots.LEIDEN, slots.SAMPLE, slots.N_FRAGMENT, slots.TSSE, slots.DOUBLET_SCORE)
 
 
@@ -62,8 +75,8 @@ def draw_figures(adata: AnnData, made: Made, options: RunOptions, genome: Genome
         if genes:
             save("umap_genes", pl.umap, adata, color=genes)
     _draw_by_cluster(adata, made, genome, save)
-    for stale in (path for pattern in BY_CLUSTER for path in folder.glob(pattern) if path not in written):
-        stale.unlink()
+    for stale in {folder / f"{name}.{kind}" for name in NAMES for kind in FORMATS}.difference(written):
+        stale.unlink(missing_ok=True)
     logger.info("figures: %s", ", ".join(p.name for p in written))
     return written
 

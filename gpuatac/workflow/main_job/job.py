@@ -124,7 +124,7 @@ def run(
         set_memory(memory)
     given = given_options(options)
     files = [Path(f) for f in ([fragments] if isinstance(fragments, str | Path) else fragments)]
-    samples = sample_names(files, names)
+    samples = sample_names(files, names, of_files="fragments", of_names="names")
     places = Places.of(Path(out), samples)
     if from_step is None:
         for file in files:
@@ -138,7 +138,7 @@ def run(
     else:
         chosen, todo = resume.plan(from_step, places, samples, given)
     bk = resolve(device)
-    check_options(chosen, n_samples=len(samples), device=bk.name, todo=todo)
+    check_options(chosen, n_samples=len(samples), device=bk.name, todo=todo, given=given)
     read = [("fragment file", file) for file in files] if from_step is None else []
     read += [(name, Path(str(v))) for name in PATHS if (v := getattr(chosen, name)) is not None]
     refuse_inputs_among_outputs([*read, *([("truth table", Path(truth))] if truth is not None else [])], places)
