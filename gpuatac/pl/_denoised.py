@@ -32,8 +32,8 @@ COLORS = {"noisy": _style.GREY, "clean": _style.DARK}
 
 
 def denoised(
-    tracks: Mapping[str, Any],
-    region: str | tuple[str, int, int],
+    tracks: Any,
+    region: str | tuple[str, int, int] | None = None,
     *,
     genome: str | Path | Genome | None = None,
     peaks: Mapping[str, Any] | None = None,
@@ -54,9 +54,10 @@ def denoised(
     Parameters
     ----------
     tracks
-        By name, in the order to draw: a bigWig or bedGraph file, or an array (n,) of the n bases of the region.
+        By name, in the order to draw: a bigWig or bedGraph file, or an array (n,) of the n bases of the region. Or what
+        ``tl.denoised_tracks`` returns, of which the noisy and the denoised track of each group are drawn.
     region
-        "chr11:118,300,000-118,400,000" or (chrom, start, end), 0-based half-open.
+        "chr11:118,300,000-118,400,000" or (chrom, start, end), 0-based half-open; ``tl.denoised_tracks`` tells its own.
     genome
         Name, chrom.sizes file or Genome; None: what a bigWig among the tracks says.
     peaks
@@ -95,9 +96,17 @@ def denoised(
     >>> figure = ga.pl.denoised({"noisy": noisy, "denoised": noisy * 15.5}, ("chr1", 5000, 6000), genome="hg38")
     >>> [ax.get_label() for ax in figure.axes if ax.get_label().startswith("track")]
     ['track:noisy', 'track:denoised']
+    >>> found = ga.tl.denoised_tracks(adata, "leiden", region="chr1:5000-6000")  # doctest: +SKIP
+    >>> ga.pl.denoised(found, genome="hg38", save="denoised.png")  # doctest: +SKIP
     """
+    if hasattr(tracks, "_fields"):
+        region = (tracks.chrom, tracks.start, tracks.end) if region is None else region
+        tracks = _by_name(tracks)
     if not tracks:
         msg = "tracks is empty; give at least one track by name."
+        raise InputError(msg)
+    if region is None:
+        msg = 'region is not given, and arrays and files do not tell it; pass one, such as region="chr1:5000-6000".'
         raise InputError(msg)
     bin_size = None if bin_size is None else check.integer("bin_size", bin_size, 1)
     opened = {name: _opened(track, genome) for name, track in tracks.items()}
@@ -156,3 +165,12 @@ def _means(name: str, track: Any, window: Any, edges: np.ndarray) -> np.ndarray:
         msg = f"track {name!r} has shape {track.shape}, the region {window.end - window.start:,} bases; give one value for each base."
         raise InputError(msg)
     return np.add.reduceat(track.astype(np.float64), edges[:-1] - window.start) / np.diff(edges)
+
+
+def _by_name(found: Any) -> dict[str, Any]:
+    """The tracks of ``tl.denoised_tracks`` by name: of one group "noisy" and "denoised", of several each with its group."""
+    tracks: dict[str, Any] = {}
+    for k, group in enumerate(found.groups):
+        of = "" if len(found.groups) == 1 else f"{group}, "
+        tracks |= {f"{of}noisy": found.noisy[k], f"{of}denoised": found.signal[k]}
+    return tracks

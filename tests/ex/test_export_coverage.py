@@ -372,7 +372,7 @@ def test_formats_that_contradict_are_refused(adata, tmp_path):
     ]:
         with pytest.raises(InputError, match=message):
             ga.ex.export_coverage(adata, None, out_dir=tmp_path, **options)
-    with pytest.raises(InputError, match=r"regions must be a BED file, .* got 123 \(int\); pass one of them"):
+    with pytest.raises(InputError, match=r"regions must be names like chr1:100-200 .* got 123; correct it or pass a BED file"):
         ga.ex.export_coverage(adata, None, out_dir=tmp_path, blacklist=123)
     with pytest.raises(InputError, match=r"groupby must name a column of obs or .* got 3 \(int\)"):
         ga.ex.export_coverage(adata, 3, out_dir=tmp_path)

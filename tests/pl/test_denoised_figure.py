@@ -89,3 +89,17 @@ def test_bad_arguments_are_refused():
         pl.denoised({"a": np.zeros(6000)}, REGION)
     with pytest.raises(InputError, match="0 <= start < end"):
         pl.denoised({"a": np.zeros(6000)}, "chr1:49,000-55,000", genome=GENOME)
+
+
+@pytest.mark.parametrize("groups", [["T"], ["T", "B"]])
+def test_what_denoised_tracks_returns_is_drawn_as_it_is(groups):
+    from gpuatac.tl._denoise import DenoisedTracks
+
+    noisy = np.arange(len(groups) * 1000, dtype=np.float32).reshape(len(groups), 1000)
+    found = DenoisedTracks(groups, np.ones(len(groups)), "chr1", 5000, 6000, noisy, noisy * 2, noisy / noisy.max())
+    figure = pl.denoised(found, genome="hg38")
+    names = [ax.get_label() for ax in figure.axes if ax.get_label().startswith("track")]
+    of = [""] if len(groups) == 1 else ["T, ", "B, "]
+    assert names == [f"track:{group}{what}" for group in of for what in ("noisy", "denoised")]
+    with pytest.raises(InputError, match="region is not given"):
+        pl.denoised({"noisy": noisy[0]}, genome="hg38")

@@ -218,7 +218,7 @@ def sample_names(
         msg = f"sample names must be text, got {wrong[0]!r} ({type(wrong[0]).__name__}); pass strings, {of_names}=[...]."
         raise InputError(msg)
     if len(names) != len(files):
-        msg = f"{len(names)} sample names for {len(files)} files; give one name for each file, {of_names}=[...]{flag}."
+        msg = f"{len(names)} sample names for {len(files)} files; give one name for each file."
         raise InputError(msg)
     repeated = [n for n, k in Counter(names).items() if k > 1]
     if repeated:

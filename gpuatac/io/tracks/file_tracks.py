@@ -138,7 +138,10 @@ class FileTracks:
         """float32 (n_groups, 1, (stop - start) / bin_size): cuts in each bin. Raises where the files do not tell them."""
         if by_length or not self.has_cuts:
             what = "the lengths of fragments" if by_length else "cuts"
-            msg = f"the files of {type(self).__name__} do not tell {what}; use a fragment file, or a model that needs coverage alone."
+            msg = (
+                f"the tracks of {', '.join(map(str, self.groups))} do not tell {what}; "
+                "use a fragment file, or a model that needs coverage alone (--model resnet)."
+            )
             raise InputError(msg)
         xp, n_bins = self.bk.xp, (stop - start) // bin_size
         out = xp.empty((len(self.groups), 1, n_bins), np.float32)

@@ -92,6 +92,7 @@ def given_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _typed(name: str, value: Any, annotation: str) -> Any:
+    annotation = "str" if choices(name) else annotation
     kind = annotation.split(" | ", maxsplit=1)[0]
     if value is None and "None" in annotation:
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpuatac import slots
 from gpuatac.io.matrices.h5ad import read_h5ad
-from gpuatac.options import RunOptions
+from gpuatac.options import RunOptions, choices
 from gpuatac.workflow.main_job.by_cluster import markers_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ NAMES = (
     *(f"tracks_{number}" for number in range(1, TRACK_FIGURES + 1)),
     "marker_regions",
 )
-FORMATS: tuple[str, ...] = RunOptions.__dataclass_fields__["figure_format"].metadata["choices"]
+FORMATS = choices("figure_format")
 COLORS = (slots.LEIDEN, slots.SAMPLE, slots.N_FRAGMENT, slots.TSSE, slots.DOUBLET_SCORE)
 
 
