@@ -288,6 +288,13 @@ def test_metrics_are_those_of_the_library(tmp_path):
     assert metrics["frac_fragment_flanking_single_nucleosome"] == pytest.approx(1 / 3)
 
 
+def test_share_of_unmapped_single_reads_counts_the_unmapped(tmp_path):
+    tags = {"CB": "AAC"}
+    reads = [read_of(f"r{k}", 4 if k == 0 else 0, "chr1", 100 * k, "50M", tags=tags) for k in range(5)]
+    _, summary = converted(tmp_path, reads, is_paired=False)
+    assert summary.metrics["frac_unmapped"] == pytest.approx(1 / 5)
+
+
 def test_a_header_without_version_as_cell_ranger_writes_it_is_read(tmp_path):
     text = pysam.AlignmentHeader.from_text("@HD\tSO:coordinate\n@SQ\tSN:chr2\tLN:100000\n")
     path = write_bam(tmp_path / "x.bam", pair_of("a", "chr2", 10, 300), text=text)
