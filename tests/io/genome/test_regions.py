@@ -104,3 +104,8 @@ def test_figures_and_denoiser_read_the_same_regions():
     assert [(GENOME.names[c], int(s), int(e)) for c, s, e in zip(found.chrom, found.start, found.end, strict=True)] == [
         ("a,b", 1, 5), ("scaffold:1-2", 100, 200)
     ]  # fmt: skip
+
+
+def test_coordinates_go_up_to_the_largest_of_32_bits_and_no_further():
+    assert parse_region("chr1:0-2147483647") == ("chr1", 0, 2147483647)
+    assert parse_region("chr1:0-2147483648") is None
