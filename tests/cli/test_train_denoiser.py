@@ -136,13 +136,15 @@ def cells(small, tmp_path_factory):
 
 @pytest.mark.parametrize("noise", [["--cells", 1, 5], ["--thin", 3000]], ids=["cells", "reads"])
 def test_groups_of_cells_are_trained_on(cells, tmp_path, cli, noise):
+    tiny = ["auto" if option == "cpu" else option for option in TINY]
     code, printed, error = cli(
-        "train-denoiser", cells, "--groupby", "type", *noise, "--val-chroms", "chr2", *TINY, "--interval", 16_384, "--epochs", 1,
+        "train-denoiser", cells, "--groupby", "type", *noise, "--val-chroms", "chr2", *tiny, "--interval", 16_384, "--epochs", 1,
         "--steps", 3, "--val-intervals", 6, "--no-nonzero", "--out", tmp_path,
     )  # fmt: skip
     assert code == 0, error
     n_types = len(ga.io.read_h5ad(cells).obs["type"].cat.categories)
     assert f"{n_types * -(-1_500_000 // 16_384)} training examples" in printed
+    assert (printed + error).count("device: ") == 1
     names = set(history(tmp_path)[0])
     if "--cells" in noise:
         assert {"auprc[1 cell]", "auprc[5 cells]"} <= names
@@ -244,3 +246,28 @@ def test_what_the_job_takes_in_python_is_checked_by_name(tracks, tmp_path):
         ga.errors.InputError, match=r"recipe has no 'epoch' \(did you mean 'epochs'\?\); allowed: epochs,"
     ):
         ga.workflow.train_denoiser(tmp_path / "o", data, recipe={"epoch": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"model": "resnet", "model_options": {"num_block": 2}}, r"has no 'num_block' \(did you mean 'num_blocks'\?\)"),
+        ({"model": "resnet", "model_options": {"num_blocks": -1}}, "num_blocks"),
+    ],
+)
+def test_a_wrong_model_option_is_refused_before_anything_is_read(tmp_path, given, message):
+    data = ga.workflow.TrainingData(clean=tmp_path / "not_there.bw")
+    with pytest.raises(ga.errors.InputError, match=message):
+        ga.workflow.train_denoiser(tmp_path / "o", data, **given)
+
+
+def test_numbers_of_cells_are_whole_and_one_stands_for_itself(tmp_path):
+    from gpuatac.workflow.denoiser.training_data import Asked
+
+    def asked(cells):
+        return Asked.of(ga.workflow.TrainingData(inputs="a.h5ad", cells=cells), pad=None, seed=0, device="cpu").cells
+
+    assert (asked(5), asked([1, 50])) == ([5], [1, 50])
+    for wrong in ("5", [0], [2.5]):
+        with pytest.raises(ga.errors.InputError, match="cells must be"):
+            asked(wrong)

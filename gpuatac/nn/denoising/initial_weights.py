@@ -83,6 +83,12 @@ def new_model(
     return net.to(device)
 
 
+def check_options(kind: str, options: Mapping[str, Any]) -> None:
+    """Raise InputError unless a model of that kind can be made with ``options``: before anything is read for it."""
+    with torch.random.fork_rng(devices=[]):
+        make_model(kind, **options)
+
+
 def _start(init: str | Path, kind: str, options: Mapping[str, Any]) -> torch.nn.Module:
     """The model of a file."""
     named = {option: options[option] for option in ("dilation", "dilation_class") if option in options}

@@ -122,6 +122,7 @@ def train_denoiser(
     """
     check.extra("torch", "nn", "training a denoiser")
     from gpuatac.nn import distributed
+    from gpuatac.nn.denoising.initial_weights import check_options
     from gpuatac.nn.recipes import Recipe
     from gpuatac.nn.recipes import preset as preset_of
 
@@ -140,7 +141,10 @@ def train_denoiser(
     check.known_names("recipe", given, Recipe.__dataclass_fields__)
     chosen = changed or replace(chosen, **given)
     pad = changed.pad if changed is not None else given.get("pad")
-    asked = Asked.of(data, pad=pad, seed=seed, device=device)
+    options = model_options.given() if isinstance(model_options, ModelOptions) else dict(model_options or {})
+    check_options(MODELS[model], options)
+    backend = resolve(device)
+    asked = Asked.of(data, pad=pad, seed=seed, device=backend.name)
     asked.kind()
     out_files = {name: out / name for name in (MODEL, STATE, HISTORY, FIGURE)}
     if not resume:
@@ -149,8 +153,7 @@ def train_denoiser(
                 path, force=force, remedy="pass resume=True (--resume) to go on, force=True (--force) to replace it"
             )
     distributed.own_gpu()
-    where = distributed.local_device(resolve(device).name)
-    options = model_options.given() if isinstance(model_options, ModelOptions) else dict(model_options or {})
+    where = distributed.local_device(backend.name)
     with distributed.joined(where) as ranks:
         if not ranks.first:
             logging.getLogger("gpuatac").setLevel(logging.ERROR)

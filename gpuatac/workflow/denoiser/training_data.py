@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gpuatac import check
 from gpuatac.core.track_source import HALF_WIDTH
 from gpuatac.errors import InputError
 
@@ -98,7 +99,7 @@ class TrainingData:
     groupby: str | None = None
     groups: str | Path | None = None
     selections: Sequence[str] | None = None
-    cells: Sequence[int] = ()
+    cells: int | Sequence[int] = ()
     blacklist: str | Path | None = None
     thin: Sequence[float] = ()
     genome: str | Path | None = None
@@ -148,6 +149,7 @@ class Asked(TrainingData):
     intervals: Sequence[Path] = ()
     inputs: Sequence[Path] = ()
     groups: Path | None = None
+    cells: Sequence[int] = ()
     blacklist: Path | None = None
     genome: str | None = None
     clean_depth: Sequence[float] | None = None
@@ -165,6 +167,7 @@ class Asked(TrainingData):
             values[name] = None if values[name] is None else Path(values[name])
         for name in ("clean_depth", "noisy_depth"):
             values[name] = None if values[name] is None else list(_several(values[name]))
+        values["cells"] = [check.integer("cells", number, 1) for number in _several(data.cells)]
         values["genome"] = None if data.genome is None else str(data.genome)
         values["pad"] = pad if data.pad is None else data.pad
         return cls(**values, seed=seed, device=device)
