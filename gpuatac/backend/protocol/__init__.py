@@ -17,7 +17,7 @@ from gpuatac.backend.protocol.differential import Matrices
 from gpuatac.backend.protocol.embedding import Graph, Linalg, Packed
 from gpuatac.backend.protocol.host import Encoding, Host, Windows
 from gpuatac.backend.protocol.peaks import Cutoffs, Geometry, Peaks, SegmentLengths, Segments, Summits
-from gpuatac.backend.protocol.reading import Ordering, ParsedBlock, Parsing, Segment
+from gpuatac.backend.protocol.reading import Barcodes, BarcodeTotals, ChromRun, Ordering, ParsedBlock, Parsing, Segment
 from gpuatac.backend.protocol.records import Pairs, Records
 from gpuatac.backend.protocol.tracks import GroupEnds, Pileup, Runs
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = [
     "STRATEGIES",
     "Backend",
+    "BarcodeTotals",
+    "Barcodes",
+    "ChromRun",
     "Counting",
     "Csr",
     "Cutoffs",
