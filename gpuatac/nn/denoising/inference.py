@@ -18,6 +18,7 @@ from gpuatac.errors import InputError
 from gpuatac.nn import checkpoints
 from gpuatac.nn.contract import PeakRule
 from gpuatac.nn.denoising.streaming import denoise_chromosome
+from gpuatac.nn.distributed import local_device
 from gpuatac.nn.dlpack import as_array
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def ready_model(model: str | Path | tuple[Any, ModelCard] | None, bk: Backend, *
 
     ``how``: what ``nn.checkpoints.load_model`` takes, such as the dilation of a published checkpoint.
     """
+    device = local_device(bk.name)
     if model is None:
         network, card = checkpoints.pretrained()
     elif isinstance(model, tuple):
@@ -132,7 +134,7 @@ def ready_model(model: str | Path | tuple[Any, ModelCard] | None, bk: Backend, *
             model, **{name: value for name, value in how.items() if value is not None}
         )
     bk.make_room()
-    return network.to("cuda" if bk.name == "gpu" else "cpu").eval(), card
+    return network.to(device).eval(), card
 
 
 def stretches(
