@@ -193,3 +193,15 @@ def test_without_a_gpu_the_reason_is_said():
     from gpuatac.backend import gpu_problem
 
     assert "no CUDA device" in gpu_problem()
+
+
+def test_stand_in_knows_the_wheels_that_are_installed():
+    """``tests/strict/manifest.json`` is what these wheels have; where they differ write it anew (tests/strict/manifest.py)."""
+    from strict.calls import wheels
+    from strict.manifest import installed
+
+    now = installed()
+    assert set(now) == set(wheels())
+    for module, names in wheels().items():
+        differ = sorted(name for name in names.keys() | now[module].keys() if names.get(name) != now[module].get(name))
+        assert not differ, f"{module}: {differ[:20]}"
