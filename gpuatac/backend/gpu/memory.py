@@ -9,6 +9,8 @@ import importlib.util
 import logging
 from typing import Any
 
+from gpuatac.backend.gpu.libraries import is_installed
+
 logger = logging.getLogger(__name__)
 
 INITIAL_SHARE = 0.5  # of the free device memory; the pool grows beyond it when needed
@@ -21,6 +23,9 @@ def set_up_pool(cupy: Any) -> None:
     A memory resource that the caller (or a dask-cuda worker) has put in place already is kept. PyTorch joins
     when it is installed with CUDA and has not used the device yet.
     """
+    if not is_installed("rmm"):
+        logger.info("memory: RMM is not installed; CuPy's own pool is used, and PyTorch has one of its own")
+        return
     import rmm
     import rmm.statistics
     from rmm.allocators.cupy import rmm_cupy_allocator
@@ -50,6 +55,8 @@ def _share_with_torch() -> None:
 
 def usage(cupy: Any) -> dict[str, int]:
     """Bytes of the current device: total, free (with the pool's unused part), at this process's peak."""
+    if not is_installed("rmm"):
+        return _own_pool_usage(cupy)
     import rmm
     import rmm.statistics
 
@@ -62,3 +69,10 @@ def usage(cupy: Any) -> dict[str, int]:
     if resource is not None and statistics is not None:
         free += int(resource.pool_size()) - int(statistics.current_bytes)
     return {"total": int(total), "free": int(free), "peak": peak}
+
+
+def _own_pool_usage(cupy: Any) -> dict[str, int]:
+    """The same of CuPy's pool, which keeps what it once took: its size is the peak."""
+    free, total = cupy.cuda.runtime.memGetInfo()
+    pool = cupy.get_default_memory_pool()
+    return {"total": int(total), "free": int(free) + int(pool.free_bytes()), "peak": int(pool.total_bytes())}
