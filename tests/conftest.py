@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+import strict
+from devices import DEVICES, HAS_GPU, on_device
+from kernels.cpu_run import build, compiler
 
 import gpuatac
-from gpuatac.backend import get, gpu_problem
+from gpuatac.backend import get
 
+if not HAS_GPU:
+    strict.introduce()
 REPO = Path(__file__).resolve().parents[1]
 
 
@@ -28,12 +33,35 @@ def data_dir() -> Path:
     return folder
 
 
-@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(scope="session")
+def build_folder(request, tmp_path_factory):
+    """Where the CPU builds of the kernels are kept from run to run."""
+    if compiler() is None:
+        pytest.skip("no C++ compiler: the kernels cannot be built for the CPU")
+    cache = getattr(request.config, "cache", None)
+    return tmp_path_factory.mktemp("kernels") if cache is None else cache.mkdir("kernels")
+
+
+@pytest.fixture(scope="session")
+def library(build_folder):
+    """The kernels, compiled for the CPU."""
+    return build(build_folder)
+
+
+@pytest.fixture(params=DEVICES)
 def bk(request: pytest.FixtureRequest):
-    """Each backend in turn; without a GPU the second is skipped with the reason."""
-    if request.param == "gpu" and (problem := gpu_problem()):
-        pytest.skip(f"no GPU: {problem}")
-    return get(request.param)
+    """Each backend in turn: the CPU's, and the GPU's on a GPU or on the stand-in."""
+    with on_device(request) as device:
+        yield get(device)
+
+
+@pytest.fixture(name="strict")
+def _strict(library):
+    """The stand-in in the place of CuPy and RAPIDS, with its counts at nought."""
+    if HAS_GPU:
+        pytest.skip("a GPU is here, and CuPy itself is tested")
+    with strict.installed(library) as state:
+        yield state
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The whole chain of verbs on the CPU and on another device gives the same numbers.
 
 Integers are equal, floats agree to the tolerance stated beside them, and what is free up to sign, order or label is
-compared as such. Without a GPU the other device is the CPU again, which proves that the chain is reproducible.
+compared as such. The other device is a GPU or the stand-in for one, and the CPU again, which proves that the chain is reproducible.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from devices import DEVICES, on_device
 from sklearn.metrics import adjusted_rand_score
 
 import gpuatac as ga
-from gpuatac.backend import as_host, backend_of, gpu_problem
+from gpuatac.backend import as_host, backend_of
 
 
 def host(matrix):
@@ -33,12 +34,12 @@ def chain(sample, device):
     return adata
 
 
-@pytest.fixture(scope="module", params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(scope="module", params=DEVICES)
 def pair(request, sample):
     """(CPU, other device) results of the same chain."""
-    if request.param == "gpu" and (problem := gpu_problem()):
-        pytest.skip(f"no GPU: {problem}")
-    return chain(sample, "cpu"), chain(sample, request.param)
+    first = chain(sample, "cpu")
+    with on_device(request) as device:
+        yield first, chain(sample, device)
 
 
 def test_cells_and_integer_results_are_equal(pair):

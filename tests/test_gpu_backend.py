@@ -1,4 +1,4 @@
-"""The GPU backend on a GPU: the cases of the CPU-run kernels again, and what only runs there."""
+"""The GPU backend on a GPU or on the stand-in: the cases of the CPU-run kernels again, and what needs RAPIDS."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from devices import GPU, on_device
 from kernels.cases import CASES, run
 from kernels.test_linalg_and_graph import neighbours_by_definition, symmetric
 
-from gpuatac.backend import get, gpu_problem
+from gpuatac.backend import get
 from gpuatac.backend.protocol import Cutoffs, Geometry
 
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # warnings of RAPIDS are not ours
+pytestmark = pytest.mark.filterwarnings("default")  # warnings of RAPIDS are not ours
 VERBS = sorted({case.verb for case in CASES})
 
 
-@pytest.fixture(scope="module")
-def gpu():
-    problem = gpu_problem()
-    if problem:
-        pytest.skip(problem)
-    return get("gpu")
+@pytest.fixture(scope="module", params=[GPU])
+def gpu(request):
+    with on_device(request) as device:
+        yield get(device)
 
 
 @pytest.fixture(scope="module")

@@ -257,6 +257,8 @@ def test_rows_are_scaled_with_new_data_and_the_same_pattern(bk):
 
 
 def test_memory_is_told_in_bytes(bk):
+    held = bk.xp.zeros(1 << 18)
     memory = bk.memory()
+    assert held.nbytes == 2**21
     assert 0 < memory["free"] <= memory["total"]
     assert memory["peak"] > 2**20

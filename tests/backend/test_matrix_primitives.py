@@ -7,9 +7,10 @@ import itertools
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from devices import GPU, on_device
 from scipy.optimize import minimize
 
-from gpuatac.backend import get, gpu_problem
+from gpuatac.backend import get
 from gpuatac.backend.gpu.differential.matrices import Matrices as GpuMatrices
 from gpuatac.backend.protocol import Csr
 from gpuatac.core.rows import row_blocks
@@ -22,14 +23,14 @@ class Side:
         self.matrices, self.asarray, self.to_host, self.csr = matrices, bk.asarray, bk.to_host, bk.csr_from_host
 
 
-@pytest.fixture(params=["cpu", "gpu code on NumPy", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["cpu", "gpu code on NumPy", GPU])
 def side(request):
-    if request.param == "gpu" and (problem := gpu_problem()):
-        pytest.skip(f"no GPU: {problem}")
     if request.param == "gpu code on NumPy":
-        return Side(GpuMatrices(np), get("cpu"))
-    bk = get(request.param)
-    return Side(bk.matrices, bk)
+        yield Side(GpuMatrices(np), get("cpu"))
+        return
+    with on_device(request) as device:
+        bk = get(device)
+        yield Side(bk.matrices, bk)
 
 
 def counts(seed, shape, density=0.2):

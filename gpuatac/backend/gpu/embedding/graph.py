@@ -139,7 +139,7 @@ class Graph:
             n_neighbors=int(near.shape[1]), n_components=n_components, min_dist=min_dist, spread=spread,
             n_epochs=n_epochs, init="random" if n <= n_components + 2 else "spectral", random_state=seed,
             precomputed_knn=(near, far), output_type="cupy",
-        ).fit_transform(xp.asarray(points, dtype=np.float32))  # fmt: skip
+        ).fit_transform(xp.ascontiguousarray(points, dtype=np.float32))  # fmt: skip
         return layout.astype(np.float32)
 
     def leiden(
