@@ -18,6 +18,8 @@ from gpuatac.backend.cpu.tracks.pileup import Pileup
 from gpuatac.memory import get_memory
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gpuatac.backend.protocol import Csr
 
 
@@ -78,6 +80,21 @@ class CpuBackend:
         import pandas as pd
 
         return pd.DataFrame(columns)
+
+    def column(self, series: Any) -> Any:
+        """See ``protocol.Backend.column``."""
+        return series.to_numpy()
+
+    def encoded(self, series: Any) -> tuple[Any, list[str]]:
+        """See ``protocol.Backend.encoded``."""
+        series = series.astype("category")
+        return series.cat.codes.to_numpy(), [str(name) for name in series.cat.categories]
+
+    def read_parquet(self, path: Path) -> Any:
+        """See ``protocol.Backend.read_parquet``. Names are read as codes."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(path, read_dictionary=["barcode", "chrom"]).to_pandas()
 
     def synchronize(self) -> None:
         """Nothing to wait for on a CPU."""

@@ -14,6 +14,7 @@ import logging
 import sys
 from typing import Any
 
+from gpuatac.backend.gpu.libraries import is_installed
 from gpuatac.memory import given_memory
 
 logger = logging.getLogger(__name__)
@@ -37,12 +38,15 @@ def set_up_pool(cupy: Any) -> None:
 
     A memory resource that the caller (or a dask-cuda worker) has put in place already is kept.
     """
+    device = int(cupy.cuda.runtime.getDevice())
+    _maximum.pop(device, None)
+    if not is_installed("rmm"):
+        logger.info("memory: RMM is not installed; CuPy's own pool is used, and PyTorch has one of its own")
+        return
     import rmm
     import rmm.statistics
     from rmm.allocators.cupy import rmm_cupy_allocator
 
-    device = int(cupy.cuda.runtime.getDevice())
-    _maximum.pop(device, None)
     if type(rmm.mr.get_current_device_resource()) is rmm.mr.CudaMemoryResource:
         _make_pool(cupy, device, beside_networks="torch" in sys.modules)
     rmm.statistics.enable_statistics()
@@ -66,12 +70,12 @@ def _make_pool(cupy: Any, device: int, *, beside_networks: bool) -> None:
 
 def make_room(cupy: Any) -> None:
     """Hold the pool to the share that it has beside a network. A pool that is in use already stays as it is, which is logged."""
-    import rmm
-    import rmm.statistics
-
     device = int(cupy.cuda.runtime.getDevice())
     if device not in _maximum:
         return
+    import rmm
+    import rmm.statistics
+
     held = rmm.statistics.get_statistics()
     here = usage(cupy)
     if _maximum[device] <= pool_sizes(here["total"], beside_networks=True)[1]:
@@ -97,6 +101,8 @@ def usage(cupy: Any) -> dict[str, int]:
 
     Free is what arrays can still take: what the pool has unused, and what it may grow by.
     """
+    if not is_installed("rmm"):
+        return _own_pool_usage(cupy)
     import rmm
     import rmm.statistics
 
@@ -113,6 +119,13 @@ def usage(cupy: Any) -> dict[str, int]:
         grows = outside if most is None else max(min(outside, most - size), 0)
         free = size - int(statistics.current_bytes) + grows
     return {"total": total, "free": free, "peak": peak}
+
+
+def _own_pool_usage(cupy: Any) -> dict[str, int]:
+    """The same of CuPy's pool, which keeps what it once took: its size is the peak."""
+    free, total = cupy.cuda.runtime.memGetInfo()
+    pool = cupy.get_default_memory_pool()
+    return {"total": int(total), "free": int(free) + int(pool.free_bytes()), "peak": int(pool.total_bytes())}
 
 
 def limit(cupy: Any) -> int:

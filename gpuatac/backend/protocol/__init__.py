@@ -22,6 +22,8 @@ from gpuatac.backend.protocol.records import Pairs, Records
 from gpuatac.backend.protocol.tracks import GroupEnds, Pileup, Runs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
 __all__ = [
@@ -103,6 +105,18 @@ class Backend(Protocol):
 
     def frame(self, columns: dict[str, Any]) -> Any:
         """A table (pandas or cuDF) of columns of equal length."""
+        ...
+
+    def column(self, series: Any) -> Any:
+        """The array of a numeric column (pandas or cuDF) without missing values."""
+        ...
+
+    def encoded(self, series: Any) -> tuple[Any, list[str]]:
+        """Signed integer codes of a column of names (pandas or cuDF) without missing values, and the names that they number."""
+        ...
+
+    def read_parquet(self, path: Path) -> Any:
+        """The table (pandas or cuDF) in a Parquet file, or in a folder of them split by the values of a column."""
         ...
 
     def synchronize(self) -> None:

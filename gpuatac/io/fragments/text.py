@@ -229,7 +229,7 @@ def note(summary: ReadSummary, genome: Genome) -> None:
 def stem_of(path: Path) -> str:
     """The file name without the suffixes of fragment files: the default sample name."""
     name = path.name
-    for suffix in (".gz", ".bgz", ".tsv", ".bed", ".bedpe", ".txt", ".bam", ".h5ad", ".fragments"):
+    for suffix in (".gz", ".bgz", ".tsv", ".bed", ".bedpe", ".txt", ".bam", ".h5ad", ".fragments", ".parquet"):
         name = name.removesuffix(suffix)
     return name or path.name
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuatac.backend.gpu.libraries import require
 from gpuatac.core.embedding.partition import by_falling_size
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Graph:
 
     def knn(self, points: Any, k: int) -> tuple[Any, Any]:
         """See ``protocol.Graph.knn``."""
+        require("cuvs", "Search for neighbours (pp.knn, pp.scrublet)")
         from cuvs.neighbors import brute_force
 
         xp = self._xp
@@ -125,6 +127,7 @@ class Graph:
         n_epochs: int | None, seed: int,
     ) -> Any:  # fmt: skip
         """See ``protocol.Graph.umap``. A seed makes cuML's layout reproducible at some cost in speed."""
+        require("cuml", "UMAP (tl.umap)")
         from cuml.manifold import UMAP
 
         xp = self._xp
@@ -147,6 +150,7 @@ class Graph:
         It runs until it converges: what cuGraph can limit are levels of one pass, not the passes that
         ``n_iterations`` counts.
         """
+        require("pylibcugraph", "Leiden clustering (tl.leiden)")
         import pylibcugraph
 
         xp = self._xp
@@ -177,6 +181,7 @@ class Graph:
 
     def harmony(self, points: Any, batches: np.ndarray, *, seed: int, max_iter: int, theta: float, sigma: float) -> Any:
         """See ``protocol.Graph.harmony``."""
+        require("rapids_singlecell", "Harmony (batch correction)")
         import anndata
         import pandas as pd
         import rapids_singlecell
