@@ -47,7 +47,7 @@ TESTS = {
     "gpuatac/backend/cpu/reading": ["tests/backend/test_cpu_parsing.py", "tests/backend/test_ordering.py", "tests/io/fragments"],
     "gpuatac/backend/cpu/tracks": ["tests/backend/test_pileup_coverage.py", "tests/ex", "tests/io/tracks/test_bigwig.py"],
     "gpuatac/backend/gpu": ["tests/backend", "tests/kernels", "tests/test_gpu_backend.py", "tests/strict"],
-    "gpuatac/backend/gpu/peaks": ["tests/backend/test_pileup_coverage.py", "tests/kernels", "tests/test_gpu_backend.py", "tests/strict"],
+    "gpuatac/backend/gpu/peaks": ["tests/backend/test_pileup_coverage.py", "tests/kernels", "tests/test_gpu_backend.py"],
     "gpuatac/cli": ["tests/cli"],
     "gpuatac/core": ["tests/core"],
     "gpuatac/core/counting": ["tests/core/test_core_counts.py", "tests/core/test_core_scores.py", "tests/metrics", "tests/pp"],
