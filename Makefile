@@ -7,6 +7,8 @@ MEMORY ?=
 MUTANTS ?= 100
 SEED ?= 0
 JOBS ?= 1
+LIMIT ?= 540
+FRAGMENTS ?=
 PATHS ?= gpuatac
 TORCH ?= torch==2.13.0
 DATA ?= $(GPUATAC_TEST_DATA)/denoise/hsc_5m_to_80m_hg19
@@ -95,12 +97,11 @@ bench-scaling: .venv-dev/ready
 	.venv-dev/bin/python benchmarks/scaling.py --work .bench --sizes $(SIZES) --results $(RESULTS) \
 	  $(if $(MEMORY),--memory $(MEMORY))
 
-# On a machine with a GPU, in an environment that has gpuatac[cuda13,nn] and pytest: every gpu test, then the kernels.
+# On a machine with a GPU, in an environment that has CuPy and pytest (best gpuatac[cuda13,nn]): tests, job, kernels and networks within
+# LIMIT seconds, summed up in RESULTS; of FRAGMENTS with GENES and CHROM_SIZES where they are given.
 gpu:
-	$(PYTHON) -m pytest -m gpu
-	RESULTS=$(RESULTS) $(PYTHON) benchmarks/gpu_kernels.py
-	$(PYTHON) benchmarks/gpu_chain.py --work .bench --results $(RESULTS)
-	$(PYTHON) benchmarks/denoiser_forward.py --compiled --results $(RESULTS)
+	$(PYTHON) benchmarks/on_gpu.py --limit $(LIMIT) --results $(RESULTS) \
+	  $(if $(FRAGMENTS),--fragments $(FRAGMENTS) --genes $(GENES) --chrom-sizes $(CHROM_SIZES))
 
 clean:
 	rm -rf .bench .venv .venv-dev .venv-contract .venv-peer demo build dist

@@ -28,6 +28,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import vs_snapatac2 as bench
+from recording import record
 
 from gpuatac.nn.checkpoints import make_model
 from gpuatac.nn.contract import Batch, LossWeights
@@ -271,6 +272,8 @@ def main() -> None:
         if not args.no_training:
             rows += timed(training_variants(device), device, args.repeats)
     table = figures(rows, gpu)
+    for row in table:
+        record("network", **row)
     where = f"{gpu or bench.machine()}, commit {bench.commit()}, {args.threads} threads, median of {args.repeats}"
     lines = lines_of(table, f"Denoising networks: {where}", on_gpu=on_gpu)
     print("\n".join(lines))

@@ -24,6 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from recording import record
 from vs_snapatac2 import commit, machine
 
 GOAL_S = 5.0
@@ -267,6 +268,7 @@ def main() -> None:
         print(
             f"{row['step']:<28}{row['ms']:>10.1f} ms {100 * row['ms'] / total:>5.1f} %   first {row['first_ms']:>10.1f} ms"
         )
+        record("chain", name=row["step"], ms=row["ms"])
     met = "met" if total <= GOAL_S * 1e3 else "missed"
     print(f"{'total':<28}{total:>10.1f} ms (goal on a GPU {GOAL_S:.0f} s: {met}); {note}")
     sorts = against_sort(bk, int(args.millions * 1e6), args.repeats)

@@ -2,7 +2,7 @@
 
     RESULTS=benchmarks/results python benchmarks/gpu_kernels.py [--millions 50] [--repeats 20]
 
-Writes ``gpu_kernels-<GPU>.csv`` to the folder RESULTS: for each kernel the items, the bytes that it has to
+Writes ``gpu_kernels-<GPU>-<commit>.csv`` to the folder RESULTS, line by line: for each kernel the items, the bytes that it has to
 move (the traffic of its header; atomics count as 8 bytes), the median and the 20th and 80th percentile of the
 time, GB/s, and that rate as a share of the rate of a device-to-device copy. Between repeats a buffer larger
 than the L2 cache is written, so that no kernel finds its input there.
@@ -15,11 +15,20 @@ import csv
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from recording import record
+from vs_snapatac2 import commit
+
 from gpuatac.backend import gpu_problem
 from gpuatac.backend.gpu import launch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SIZE = 248_956_422  # bp: chr1 of hg38
 BIN = 500  # bp
@@ -28,6 +37,8 @@ N_REGIONS = 20_000
 K = 50  # neighbours
 N_GROUPS = 11  # of cells, for pileups and peaks
 WINDOW = 2_000  # bp
+COPY_BYTES = 1 << 30  # of the copy that sets the scale
+FLUSHED = 1 << 29  # bytes written at least between repeats
 BARCODE_LENGTH = 18  # bytes, "-1" included
 COLUMNS = ("kernel", "items", "bytes", "median_ms", "p20_ms", "p80_ms", "gb_per_s", "share_of_copy")
 
@@ -74,7 +85,7 @@ def milliseconds(cupy, work, repeats: int) -> np.ndarray:
     Writing the buffer also keeps the GPU busy while the host prepares the launch: only the kernel is timed.
     """
     l2 = cupy.cuda.Device().attributes["L2CacheSize"]
-    flush = cupy.empty(max(4 * l2, 1 << 29), np.uint8)
+    flush = cupy.empty(max(4 * l2, FLUSHED), np.uint8)
     begin, end = cupy.cuda.Event(), cupy.cuda.Event()
     times = []
     for _ in range(repeats + 1):
@@ -275,10 +286,24 @@ def main() -> None:
     n_keys = run_every_kernel(cupy, cupyx.scipy.sparse, int(arguments.millions * 1e6), recorder)
     assert set(recorder.calls) == set(launch.kernels()), "a kernel is not timed"
 
-    copy_bytes = 2 * (1 << 30)
-    copy_ms = float(np.median(copy_milliseconds(cupy, copy_bytes // 2, arguments.repeats)))
-    copy_rate = copy_bytes / copy_ms / 1e6
-    rows = [("copy", copy_bytes // 2, copy_bytes, copy_ms, copy_ms, copy_ms, copy_rate, 1.0)]
+    gpu = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode().replace(" ", "-")
+    path = folder / f"gpu_kernels-{gpu}-{commit()}.csv"
+    with path.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out)
+        writer.writerow(COLUMNS)
+        for row in timings(cupy, recorder, n_keys, arguments.repeats):
+            writer.writerow([row[0], row[1], row[2], *(f"{value:.4g}" for value in row[3:])])
+            out.flush()
+            print(f"{row[0]:18} {row[3]:9.3f} ms {row[6]:9.1f} GB/s {row[7]:7.1%}", flush=True)
+            record("kernel", name=row[0], ms=row[3], gb_per_s=row[6], share=row[7])
+    print(f"written: {path}")
+
+
+def timings(cupy, recorder: Recorder, n_keys: dict[str, int], repeats: int) -> Iterator[tuple]:
+    """The copy, then each kernel: its line of the table, as soon as it was timed."""
+    copy_ms = float(np.median(copy_milliseconds(cupy, COPY_BYTES, repeats)))
+    copy_rate = 2 * COPY_BYTES / copy_ms / 1e6
+    yield "copy", COPY_BYTES, 2 * COPY_BYTES, copy_ms, copy_ms, copy_ms, copy_rate, 1.0
     for name, (items, n_bytes) in traffic(recorder.calls, n_keys).items():
         n_threads, values, shared_bytes = recorder.calls[name]
 
@@ -293,19 +318,9 @@ def main() -> None:
             def work(first=first, values=values, n_threads=n_threads):
                 recorder.launcher("copy_rows", n_threads, *values[:5], first.copy(), *values[6:])
 
-        times = milliseconds(cupy, work, arguments.repeats)
-        p20, median, p80 = np.percentile(times, [20, 50, 80])
+        p20, median, p80 = (float(t) for t in np.percentile(milliseconds(cupy, work, repeats), [20, 50, 80]))
         rate = n_bytes / median / 1e6
-        rows.append((name, items, n_bytes, median, p20, p80, rate, rate / copy_rate))
-    gpu = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode().replace(" ", "-")
-    path = folder / f"gpu_kernels-{gpu}.csv"
-    with path.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        writer.writerow(COLUMNS)
-        for row in rows:
-            writer.writerow([row[0], row[1], row[2], *(f"{value:.4g}" for value in row[3:])])
-            print(f"{row[0]:18} {row[3]:9.3f} ms {row[6]:9.1f} GB/s {row[7]:7.1%}")
-    print(f"written: {path}")
+        yield name, items, n_bytes, median, p20, p80, rate, rate / copy_rate
 
 
 if __name__ == "__main__":

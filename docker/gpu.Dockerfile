@@ -9,7 +9,8 @@ RUN apt-get update \
  && useradd --uid 1001 --create-home gpuatac
 COPY . /opt/gpuatac
 RUN python3 -m venv /opt/venv \
- && /opt/venv/bin/pip install --no-cache-dir "/opt/gpuatac[cuda13,nn]"
+ && /opt/venv/bin/pip install --no-cache-dir "/opt/gpuatac[cuda13,nn]" \
+ && /opt/venv/bin/python -m gpuatac.backend.gpu.precompile
 ENV PATH=/opt/venv/bin:$PATH
 USER 1001
 WORKDIR /home/gpuatac

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
+from gpuatac.errors import DeviceUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
@@ -113,8 +115,23 @@ def own_gpu() -> None:
 
 
 def local_device(device: str) -> torch.device:
-    """The torch device of this process. ``device``: "cpu" or "gpu"."""
-    return torch.device("cpu") if device == "cpu" else torch.device("cuda", torch.cuda.current_device())
+    """The torch device of this process. ``device``: "cpu" or "gpu".
+
+    Raises
+    ------
+    DeviceUnavailableError
+        When a GPU is asked for and this PyTorch cannot use it.
+    """
+    if device == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        built = f"was built for CUDA {torch.version.cuda}" if torch.version.cuda else "was built without CUDA"
+        msg = (
+            f"networks cannot run on the GPU: PyTorch {torch.__version__} {built} and finds no device; install the PyTorch that "
+            "pytorch.org names for this machine's CUDA, or pass device='cpu' (--device cpu)."
+        )
+        raise DeviceUnavailableError(msg)
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def joined(device: torch.device) -> AbstractContextManager[Ranks]:

@@ -11,8 +11,11 @@ import importlib
 import importlib.util
 import inspect
 import operator
+from types import SimpleNamespace
 
 import pytest
+
+from gpuatac.backend.gpu import cubins, launch
 
 pytestmark = [
     pytest.mark.contract,
@@ -57,9 +60,13 @@ CALLS = {
     },
     "cudf:Series": {"data", "dtype"},
     "cudf:DataFrame": {"data"},
-    "cudf:Series.take": {"indices"},
-    "cudf:Series.reset_index": {"drop"},
+    "cudf:CategoricalIndex.from_codes": {"codes", "categories", "ordered"},
     "cudf:Series.astype": {"dtype"},
+    "cudf:Series.to_cupy": set(),
+    "cudf:Series.isna": set(),
+    "cudf:Index.to_arrow": set(),
+    "cudf:DataFrame.to_pandas": set(),
+    "cudf:read_parquet": set(),
     "rmm:reinitialize": {"pool_allocator", "initial_pool_size", "devices"},
     "rmm.statistics:enable_statistics": set(),
     "rmm.statistics:get_statistics": set(),
@@ -180,10 +187,8 @@ def test_rmm_allocators_exist():
 
 def test_raw_module_takes_our_options():
     module = resolve("cupy:RawModule")
-    from gpuatac.backend.gpu import launch
-
     for file in launch.kernel_files():
-        module(code=launch.source(file), options=("-std=c++17",))  # compiled at get_function only
+        module(code=launch.source(file), options=cubins.OPTIONS)  # compiled at get_function only
 
 
 def test_without_a_gpu_the_reason_is_said():
@@ -193,3 +198,57 @@ def test_without_a_gpu_the_reason_is_said():
     from gpuatac.backend import gpu_problem
 
     assert "no CUDA device" in gpu_problem()
+
+
+def test_stand_in_knows_the_wheels_that_are_installed():
+    """``tests/strict/manifest.json`` is what these wheels have; where they differ write it anew (tests/strict/manifest.py)."""
+    from strict.calls import wheels
+    from strict.manifest import installed
+
+    now = installed()
+    assert set(now) == set(wheels())
+    for module, names in wheels().items():
+        differ = sorted(name for name in names.keys() | now[module].keys() if names.get(name) != now[module].get(name))
+        assert not differ, f"{module}: {differ[:20]}"
+
+
+def test_cupy_passes_the_options_that_kernels_are_compiled_with_here(monkeypatch, tmp_path):
+    """Its own way from source to NVRTC, up to the loading of the code, which needs a driver."""
+    resolve("cupy:RawModule")
+    compiler, core = importlib.import_module("cupy.cuda.compiler"), importlib.import_module("cupy._core.core")
+    seen = []
+
+    class Program(compiler._NVRTCProgram):
+        def compile(self, options=(), log_stream=None):
+            seen.append(options)
+            return super().compile(options, log_stream)
+
+    class LoadedError(Exception):
+        pass
+
+    class Module:
+        def _set_mapping(self, mapping):
+            pass
+
+        def load(self, code):
+            assert code.startswith(b"\x7fELF")
+            raise LoadedError
+
+    monkeypatch.setattr(compiler, "_NVRTCProgram", Program)
+    monkeypatch.setattr(compiler, "function", SimpleNamespace(Module=Module))
+    monkeypatch.setattr(compiler, "_get_arch", lambda: "90")
+    monkeypatch.setattr(compiler, "_get_arch_for_options_for_nvrtc", lambda arch=None: (f"-arch=sm_{arch}", "cubin"))
+    monkeypatch.setattr(compiler, "_kernel_cache_backend", compiler._DiskKernelCacheBackend(str(tmp_path)))
+    with pytest.raises(LoadedError):
+        core.compile_with_cache(launch.source("rows"), cubins.OPTIONS, prepend_cupy_headers=False)
+    passed = [option for option in seen[-1] if not option.startswith("-I")]
+    assert sorted(passed) == sorted(cubins.options_for("90"))
+
+
+@pytest.mark.parametrize(("n", "width"), [(255, 1), (256, 2), (65_535, 2), (65_536, 4)])
+def test_cudf_keeps_codes_as_narrow_as_we_say(n, width):
+    resolve("cudf:CategoricalDtype")
+    from cudf.utils.dtypes import min_unsigned_type
+
+    assert min_unsigned_type(n).itemsize == width
+    assert min_unsigned_type(n).kind == "u"

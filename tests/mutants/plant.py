@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 REPO = Path(__file__).resolve().parents[2]
-#: Where no GPU is, its backend cannot run; figures are looked at rather than counted.
-LEFT_OUT = ("gpuatac/backend/gpu", "gpuatac/backend/protocol", "gpuatac/_version.py")
+LEFT_OUT = ("gpuatac/backend/protocol", "gpuatac/_version.py")
 #: Tests of a folder or file, the longest match counts.
 TESTS = {
     "gpuatac": ["tests/test_errors_check.py", "tests/test_genome.py", "tests/test_provenance.py", "tests/test_package.py"],
@@ -47,6 +46,8 @@ TESTS = {
     "gpuatac/backend/cpu/peaks": ["tests/core/test_peaks.py", "tests/core/test_consensus.py", "tests/tl/test_call_peaks.py"],
     "gpuatac/backend/cpu/reading": ["tests/backend/test_cpu_parsing.py", "tests/backend/test_ordering.py", "tests/io/fragments"],
     "gpuatac/backend/cpu/tracks": ["tests/backend/test_pileup_coverage.py", "tests/ex", "tests/io/tracks/test_bigwig.py"],
+    "gpuatac/backend/gpu": ["tests/backend", "tests/kernels", "tests/test_gpu_backend.py", "tests/strict"],
+    "gpuatac/backend/gpu/peaks": ["tests/backend/test_pileup_coverage.py", "tests/kernels", "tests/test_gpu_backend.py"],
     "gpuatac/cli": ["tests/cli"],
     "gpuatac/core": ["tests/core"],
     "gpuatac/core/counting": ["tests/core/test_core_counts.py", "tests/core/test_core_scores.py", "tests/metrics", "tests/pp"],
@@ -355,7 +356,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
     parser.add_argument("--paths", nargs="+", default=["gpuatac"], help="folders and files (default: gpuatac)")
     parser.add_argument(
-        "--without", nargs="*", default=[], help="folders and files to leave out, beside the GPU backend"
+        "--without", nargs="*", default=[], help="folders and files to leave out"
     )
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time (default: 1)")
     parser.add_argument("--minutes", type=float, help="begin no mutant after so many minutes")

@@ -24,8 +24,8 @@ class Device:
         self.clear()
 
     def clear(self) -> None:
-        """As new: 139 GiB, nothing reserved by a pool or by anyone else."""
-        self.live = getattr(self, "live", 0)
+        """As new: 139 GiB, nothing reserved by a pool or by anyone else; arrays from before lie elsewhere."""
+        self.live = 0
         self.total = 139 * GIB
         self.pool = 0
         self.pool_limit: int | None = None
@@ -67,6 +67,15 @@ def use(number: int) -> None:
 
 
 _held: dict[int, weakref.finalize] = {}
+_life = [0]
+
+
+def renew() -> None:
+    """New devices and an empty ledger; what older arrays give back is not theirs."""
+    _life[0] += 1
+    LEDGER.live = 0
+    for one in DEVICES:
+        one.clear()
 
 
 def own(array: np.ndarray) -> None:
@@ -79,10 +88,11 @@ def own(array: np.ndarray) -> None:
     device = current()
     device.take(root.nbytes)
     LEDGER.hold(root.nbytes)
-    _held[id(root)] = weakref.finalize(root, _let_go, id(root), root.nbytes, device)
+    _held[id(root)] = weakref.finalize(root, _let_go, id(root), root.nbytes, device, _life[0])
 
 
-def _let_go(key: int, n_bytes: int, device: Device) -> None:
+def _let_go(key: int, n_bytes: int, device: Device, life: int) -> None:
     _held.pop(key, None)
-    device.live -= n_bytes
-    LEDGER.hold(-n_bytes)
+    if life == _life[0]:
+        device.live -= n_bytes
+        LEDGER.hold(-n_bytes)

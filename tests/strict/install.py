@@ -78,8 +78,7 @@ def installed(library: Path, *, order: int = 0) -> Iterator[Strict]:
         before = _modules()
         for name in before:
             del sys.modules[name]
-        for one in device.DEVICES:
-            one.clear()
+        device.renew()
         make_modules()
         cuda.use_library(library, order)
         LEDGER.reset()

@@ -15,8 +15,11 @@ from gpuatac.backend.cpu.peaks.calling import Peaks
 from gpuatac.backend.cpu.reading.ordering import Ordering
 from gpuatac.backend.cpu.reading.parsing import Parsing
 from gpuatac.backend.cpu.tracks.pileup import Pileup
+from gpuatac.memory import get_memory
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gpuatac.backend.protocol import Csr
 
 
@@ -78,6 +81,21 @@ class CpuBackend:
 
         return pd.DataFrame(columns)
 
+    def column(self, series: Any) -> Any:
+        """See ``protocol.Backend.column``."""
+        return series.to_numpy()
+
+    def encoded(self, series: Any) -> tuple[Any, list[str]]:
+        """See ``protocol.Backend.encoded``."""
+        series = series.astype("category")
+        return series.cat.codes.to_numpy(), [str(name) for name in series.cat.categories]
+
+    def read_parquet(self, path: Path) -> Any:
+        """See ``protocol.Backend.read_parquet``. Names are read as codes."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(path, read_dictionary=["barcode", "chrom"]).to_pandas()
+
     def synchronize(self) -> None:
         """Nothing to wait for on a CPU."""
 
@@ -92,6 +110,22 @@ class CpuBackend:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
         free = os.sysconf("SC_AVPHYS_PAGES") * size if "SC_AVPHYS_PAGES" in os.sysconf_names else 0
         return {"total": pages * size, "free": free, "peak": peak}
+
+    def limit(self) -> int:
+        """See ``protocol.Backend.limit``."""
+        return get_memory()
+
+    def use(self) -> None:
+        """Every thread is on the CPU."""
+
+    def check_device(self) -> None:
+        """There is one CPU."""
+
+    def load_ahead(self) -> None:
+        """See ``protocol.Backend.load_ahead``."""
+
+    def make_room(self) -> None:
+        """PyTorch and NumPy take from one memory."""
 
 
 def make_backend() -> CpuBackend:

@@ -6,11 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuatac.backend.gpu.libraries import require
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gpuatac.backend.gpu.launch import Launcher
     from gpuatac.backend.protocol import Csr
 
 COUNT_DTYPE = np.float32  # cupyx matrices hold no integers; exact up to 2^24
+
+
+def _cudf() -> Any:
+    require("cudf", "A table of fragments (io.to_frame, io.from_frame, Parquet)")
+    import cudf
+
+    return cudf
 
 
 class Arrays:
@@ -49,17 +60,34 @@ class Arrays:
         return matrix.get() if hasattr(matrix, "get") else matrix
 
     def categorical(self, codes: Any, categories: list[str]) -> Any:
-        """See ``protocol.Backend.categorical``. cuDF gathers the names on the device and encodes them again."""
-        import cudf
+        """See ``protocol.Backend.categorical``. The names alone come from the host.
 
+        cuDF keeps codes in the smallest unsigned type that counts the categories: more than 65,535 of them take int32 codes as
+        they are; fewer are narrowed on the device.
+        """
+        cudf = _cudf()
+        if len(categories) > np.iinfo(np.uint16).max and codes.dtype == np.int32:
+            codes = codes.view(np.uint32)
         names = cudf.Series(categories, dtype="str")
-        return names.take(indices=cudf.Series(codes)).reset_index(drop=True).astype("category")
+        return cudf.Series(cudf.CategoricalIndex.from_codes(codes, names, ordered=False))
 
     def frame(self, columns: dict[str, Any]) -> Any:
-        """See ``protocol.Backend.frame``. CuPy columns are taken without a copy through the host."""
-        import cudf
-
+        """See ``protocol.Backend.frame``. CuPy columns are not copied: the frame shares their memory."""
+        cudf = _cudf()
         return cudf.DataFrame({name: cudf.Series(column) for name, column in columns.items()})
+
+    def column(self, series: Any) -> Any:
+        """See ``protocol.Backend.column``. Numbers without missing values are not copied."""
+        return series.to_cupy()
+
+    def encoded(self, series: Any) -> tuple[Any, list[str]]:
+        """See ``protocol.Backend.encoded``. The names alone go to the host."""
+        series = series.astype("category")
+        return series.cat.codes.to_cupy(), [str(name) for name in series.cat.categories.to_arrow().to_pylist()]
+
+    def read_parquet(self, path: Path) -> Any:
+        """See ``protocol.Backend.read_parquet``."""
+        return _cudf().read_parquet(path)
 
     def scale_rows(self, matrix: Any, factors: Any) -> Any:
         """See ``protocol.Backend.scale_rows``."""

@@ -1,4 +1,4 @@
-"""Kernels: where their sources lie, what their arguments are, and how a GPU runs them.
+"""Kernels: what their arguments are, and how a GPU runs them.
 
 The argument list of every kernel is read from its source, so a call with an array of the wrong dtype or with
 two arguments swapped is refused by name on any launcher, not met as an illegal address on a GPU.
@@ -10,12 +10,13 @@ import re
 import time
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from gpuatac.backend import compile_time
+from gpuatac.backend.gpu import cubins
+from gpuatac.backend.gpu.sources import kernel_files, kernel_folder, source
 
 #: The number types that common.cuh names.
 DTYPES = {
@@ -94,39 +95,6 @@ class Launcher(Protocol):
 
 
 @cache
-def kernel_folder() -> Path:
-    """Where the .cu files lie: inside an installed package, or beside the package in a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    candidates = (package / "_kernels", package.parent / "kernels")
-    for folder in candidates:
-        if (folder / "common.cuh").is_file():
-            return folder
-    msg = f"the CUDA kernels are missing: neither {candidates[0]} nor {candidates[1]} has them; reinstall."
-    raise FileNotFoundError(msg)
-
-
-@cache
-def kernel_files() -> tuple[str, ...]:
-    """The names of the kernel files, without .cu."""
-    return tuple(sorted(path.stem for path in kernel_folder().glob("*.cu")))
-
-
-@cache
-def source(file: str) -> str:
-    """The text of ``file``.cu with common.cuh in place of its #include, for a compiler that knows no folders.
-
-    ``#line`` keeps the compiler's messages true; the whole text is the key of CuPy's cache.
-    """
-    common = (kernel_folder() / "common.cuh").read_text(encoding="utf-8")
-    text = (kernel_folder() / f"{file}.cu").read_text(encoding="utf-8")
-    head, include, tail = text.partition('#include "common.cuh"\n')
-    if not include:
-        return text
-    line = head.count("\n") + 2
-    return f'{head}#line 1 "common.cuh"\n{common}\n#line {line} "{file}.cu"\n{tail}'
-
-
-@cache
 def kernels() -> dict[str, Kernel]:
     """Every kernel by name, with the arguments that its source declares."""
     found: dict[str, Kernel] = {}
@@ -147,7 +115,7 @@ def kernels() -> dict[str, Kernel]:
 class CudaLauncher:
     """Runs kernels on the current CUDA device and stream; each file is compiled at its first use on a device.
 
-    CuPy keeps the compiled code on disk, so a later process loads it.
+    What was compiled before (``cubins``) is loaded. Else CuPy compiles and keeps the code on disk, so that a later process loads it.
     """
 
     def __init__(self, cupy: Any) -> None:
@@ -161,13 +129,19 @@ class CudaLauncher:
         if function is None:
             module = self._modules.get((device, kernel.file))
             if module is None:
-                module = self._cupy.RawModule(code=source(kernel.file), options=("-std=c++17",))
-                began = time.perf_counter()
-                module.compile()
-                compile_time.record(time.perf_counter() - began)
-                self._modules[device, kernel.file] = module
+                module = self._modules[device, kernel.file] = self._module(kernel.file)
             function = self._functions[device, kernel.name] = module.get_function(kernel.name)
         return function
+
+    def _module(self, file: str) -> Any:
+        ready = cubins.find(file, self._cupy.cuda.Device().compute_capability) if cubins.folder().is_dir() else None
+        if ready is not None:
+            return self._cupy.RawModule(path=str(ready))
+        module = self._cupy.RawModule(code=source(file), options=cubins.OPTIONS)
+        began = time.perf_counter()
+        module.compile()
+        compile_time.record(time.perf_counter() - began)
+        return module
 
     def __call__(self, name: str, n_threads: int, *values: Any, shared_bytes: int = 0) -> None:
         """See ``Launcher``."""

@@ -1,4 +1,4 @@
-"""Fragments from whatever kind of source a path is: text, BAM, a Parquet data set, an .h5ad of SnapATAC2; names of samples."""
+"""Fragments from whatever kind of source a path is: text, BAM, a data set or other Parquet, an .h5ad of SnapATAC2; names of samples."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from gpuatac.fragments import DROP_REASONS, CellTotals, ReadSummary
 from gpuatac.genome import MITO_NAMES, Genome
 from gpuatac.io.files.atomic import replacing
 from gpuatac.io.fragments.collect import ROW_BYTES, Collector, resident_limit
+from gpuatac.io.fragments.frames import is_parquet, read_parquet
 from gpuatac.io.fragments.store import META, StoredFragments, StoreWriter, is_store
 from gpuatac.io.fragments.text import Wanted, collect_text, note, read_whitelist, stem_of
 
@@ -71,6 +72,8 @@ def load_source(
             from gpuatac.io.fragments.bam import read_bam_fragments
 
             fragments = read_bam_fragments(path, genome, **dict(bam_options or {})).on(bk)
+        elif is_parquet(path):
+            fragments = read_parquet(path, genome, bk)
         else:
             summary = collect_text(path, rows)
             barcodes, totals = wanted.choose(rows, summary, bulk_name=sample)

@@ -87,7 +87,7 @@ def save(
     with (
         replacing(path, force=force) as partial,
         progress.bar(f"writing {path.name}", len(fragments), scale=True) as done,
-        ThreadPoolExecutor(n_threads) as pool,
+        ThreadPoolExecutor(n_threads, initializer=backend_holding(fragments).use) as pool,
     ):
         store = StoreWriter(partial, fragments.genome, fragments.barcodes, with_strand=fragments.has_strand)
 
@@ -368,34 +368,3 @@ class StoredFragments:
 def backend_holding(fragments: Fragments | StoredFragments) -> Backend:
     """The backend on which the columns of ``fragments`` lie, or are put when they are loaded from disk."""
     return backend_of(fragments.start) if isinstance(fragments, Fragments) else get(fragments.device)
-
-
-def to_frame(fragments: Fragments) -> Any:
-    """The fragments as a table: pandas on a CPU, cuDF on a GPU.
-
-    Returns
-    -------
-    DataFrame
-        ``chrom`` and ``barcode`` (categorical), ``start``, ``end``, ``count`` (int32) and, where the source had it,
-        ``strand`` (int8), in the order of ``fragments``; on a GPU the columns are not copied through the host.
-
-    Examples
-    --------
-    >>> import gpuatac as ga, pathlib, tempfile
-    >>> file = pathlib.Path(tempfile.mkdtemp()) / "f.tsv"
-    >>> _ = file.write_text("chr1\\t100\\t300\\tAAAC-1\\t2\\n")
-    >>> fragments = ga.io.read_fragments(file, ga.Genome.builtin("hg38"), device="cpu")
-    >>> ga.io.to_frame(fragments).values.tolist()
-    [['chr1', 100, 300, 'AAAC-1', 2]]
-    """
-    bk = backend_of(fragments.start)
-    columns = {
-        "chrom": bk.categorical(bk.asarray(fragments.chrom_codes()), list(fragments.genome.names)),
-        "start": fragments.start,
-        "end": fragments.end,
-        "barcode": bk.categorical(fragments.cell, fragments.barcodes.tolist()),
-        "count": fragments.count,
-    }
-    if fragments.strand is not None:
-        columns["strand"] = fragments.strand
-    return bk.frame(columns)

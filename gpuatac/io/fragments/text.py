@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 BULK_COLUMNS = 3  # a BED file: one sample, no barcodes
 #: Bytes of text parsed at once. A GPU is busy with more of it, and each block costs a few transfers and launches.
 BLOCK_BYTES = {"cpu": 16 << 20, "gpu": 64 << 20}
+BLOCK_SHARE = 16  # 1 / this of the memory limit at most
+LEAST_BLOCK = 1 << 20
 INFLATED_AHEAD = 1 << 30  # bytes of text at most that wait in memory
 
 _ERRORS = {
@@ -232,7 +234,7 @@ def note(summary: ReadSummary, genome: Genome) -> None:
 def stem_of(path: Path) -> str:
     """The file name without the suffixes of fragment files: the default sample name."""
     name = path.name
-    for suffix in (".gz", ".bgz", ".tsv", ".bed", ".bedpe", ".txt", ".bam", ".h5ad", ".fragments"):
+    for suffix in (".gz", ".bgz", ".tsv", ".bed", ".bedpe", ".txt", ".bam", ".h5ad", ".fragments", ".parquet"):
         name = name.removesuffix(suffix)
     return name or path.name
 
@@ -259,7 +261,8 @@ def collect_text(path: Path, rows: Collector) -> ReadSummary:
     codes = np.fromiter(genome.code.values(), np.int32)
     summary = ReadSummary(source=path.name, dropped=dict.fromkeys(DROP_REASONS, 0), compression=kind)
     dropped = np.zeros(p.LAST_DROP + 1, np.int64)
-    n_threads, block_bytes = get_threads(), BLOCK_BYTES[bk.name]
+    n_threads = get_threads()
+    block_bytes = max(LEAST_BLOCK, min(BLOCK_BYTES[bk.name], bk.limit() // BLOCK_SHARE))
     chromosomes = bk.parsing.chromosomes(names, codes, genome.sizes)
     window = max(1, min(n_threads, INFLATED_AHEAD // block_bytes))
 

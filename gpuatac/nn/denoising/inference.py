@@ -18,6 +18,7 @@ from gpuatac.errors import InputError
 from gpuatac.nn import checkpoints
 from gpuatac.nn.contract import PeakRule
 from gpuatac.nn.denoising.streaming import denoise_chromosome
+from gpuatac.nn.distributed import local_device
 from gpuatac.nn.dlpack import as_array
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def denoise(
     """
     rule = rule or PeakRule()
     sink = _Sink(source, rule, dict(writers or {}), factors_of(model, card, source, signal_depth))
-    with _Behind(sink.take) as behind:
+    with _Behind(sink.take, begin=source.bk.use) as behind:
         for code, stretch in stretches(
             model, card, source, regions=regions, extra=extra, precision=precision, compiled=compiled
         ):
@@ -123,6 +124,7 @@ def ready_model(model: str | Path | tuple[Any, ModelCard] | None, bk: Backend, *
 
     ``how``: what ``nn.checkpoints.load_model`` takes, such as the dilation of a published checkpoint.
     """
+    device = local_device(bk.name)
     if model is None:
         network, card = checkpoints.pretrained()
     elif isinstance(model, tuple):
@@ -131,7 +133,8 @@ def ready_model(model: str | Path | tuple[Any, ModelCard] | None, bk: Backend, *
         network, card = checkpoints.load_model(
             model, **{name: value for name, value in how.items() if value is not None}
         )
-    return network.to("cuda" if bk.name == "gpu" else "cpu").eval(), card
+    bk.make_room()
+    return network.to(device).eval(), card
 
 
 def stretches(
@@ -345,16 +348,23 @@ class _Sink:
 
 
 class _Behind:
-    """Runs ``work`` on pieces in the order they are put, in a thread of its own; its first error is raised in the caller."""
+    """Runs ``work`` on pieces in the order they are put, in a thread of its own; its first error is raised in the caller.
 
-    def __init__(self, work: Callable[[Any], None]) -> None:
-        self._work = work
+    The thread calls ``begin`` first.
+    """
+
+    def __init__(self, work: Callable[[Any], None], begin: Callable[[], None]) -> None:
+        self._work, self._begin = work, begin
         self._queue: queue.Queue[Any] = queue.Queue(WAITING)
         self._error: BaseException | None = None
         self._stopped = False  # what still waits is dropped
         self._thread = threading.Thread(target=self._run, name="gpuatac-writing", daemon=True)
 
     def _run(self) -> None:
+        try:
+            self._begin()
+        except BaseException as error:  # noqa: BLE001 - raised again by ``put`` or at the end
+            self._error, self._stopped = error, True
         while (piece := self._queue.get()) is not None:
             if self._stopped:
                 continue

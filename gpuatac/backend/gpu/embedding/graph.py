@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuatac.backend.gpu.libraries import require
 from gpuatac.core.embedding.partition import by_falling_size
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 EXTRA_NEIGHBOURS = 8  # candidates beyond k, k / EXTRA_SHARE and self, so that rounding cannot push a true neighbour out
 EXTRA_SHARE = 16
 BLOCK_BYTES = 1 << 30  # of what neighbours are found with, at once
+ROOM_SHARE = 4  # 1 / this of the free memory at most is a block's
 CANDIDATE_BYTES = 128  # of a candidate of a row, while its block is in work
 ELEMENT_BYTES = 32  # of a coordinate of a candidate, while distances are recomputed
 EPS32 = float(np.finfo(np.float32).eps)
@@ -155,21 +157,27 @@ def modularity(xp: Any, indptr: Any, indices: Any, weights: Any, labels: Any) ->
 class Graph:
     """The GPU side of ``protocol.Graph``."""
 
-    def __init__(self, xp: Any, launch: Launcher, *, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(self, xp: Any, launch: Launcher, room: Callable[[], int] | None = None) -> None:
         self._xp = xp
         self._launch = launch
-        self._block_bytes = block_bytes
+        self._room = room
+        self._block_bytes = BLOCK_BYTES
+
+    def _block(self) -> int:
+        """Bytes of a block: less where little memory is free."""
+        return self._block_bytes if self._room is None else max(min(self._block_bytes, self._room() // ROOM_SHARE), 1)
 
     def knn(self, points: Any, k: int) -> tuple[Any, Any]:
         """See ``protocol.Graph.knn``."""
-        return exact_neighbours(self._xp, self._xp.asarray(points), k, self._index, self._block_bytes)
+        return exact_neighbours(self._xp, self._xp.asarray(points), k, self._index, self._block())
 
     def neighbour_blocks(self, points: Any, k: int) -> Iterator[tuple[int, Any, Any]]:
         """See ``protocol.Graph.neighbour_blocks``."""
-        return neighbour_blocks(self._xp, self._xp.asarray(points), k, self._index, self._block_bytes)
+        return neighbour_blocks(self._xp, self._xp.asarray(points), k, self._index, self._block())
 
     def _index(self, points32: Any) -> Callable[[Any, int], tuple[Any, Any]]:
         """What asks cuVS for near points: the nearest but for rounding."""
+        require("cuvs", "Search for neighbours (pp.knn, pp.scrublet)")
         from cuvs.neighbors import brute_force
 
         xp = self._xp
@@ -201,6 +209,7 @@ class Graph:
         n_epochs: int | None, seed: int,
     ) -> Any:  # fmt: skip
         """See ``protocol.Graph.umap``. A seed makes cuML's layout reproducible at some cost in speed."""
+        require("cuml", "UMAP (tl.umap)")
         from cuml.manifold import UMAP
 
         xp = self._xp
@@ -223,6 +232,7 @@ class Graph:
         It runs until it converges: what cuGraph can limit are levels of one pass, not the passes that
         ``n_iterations`` counts.
         """
+        require("pylibcugraph", "Leiden clustering (tl.leiden)")
         import pylibcugraph
 
         xp = self._xp
@@ -253,6 +263,7 @@ class Graph:
 
     def harmony(self, points: Any, batches: np.ndarray, *, seed: int, max_iter: int, theta: float, sigma: float) -> Any:
         """See ``protocol.Graph.harmony``."""
+        require("rapids_singlecell", "Harmony (batch correction)")
         import anndata
         import pandas as pd
         import rapids_singlecell
