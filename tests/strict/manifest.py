@@ -1,6 +1,6 @@
 """What the installed CuPy and RAPIDS wheels have, names and signatures, as JSON; no GPU is needed.
 
-python tests/strict/manifest.py FILE
+python -P tests/strict/manifest.py FILE
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MANIFEST = Path(__file__).parent / "manifest.json"
 CLASSES = {
     "cupy": ("ndarray", "ufunc", "RawModule"),
     "cupyx.scipy.sparse": ("csr_matrix", "csc_matrix", "coo_matrix"),
-    "cudf": ("DataFrame", "Series", "CategoricalDtype"),
+    "cudf": ("DataFrame", "Series", "Index", "CategoricalIndex"),
 }
 MODULES = (
     "cupy", "cupy.linalg", "cupy.fft", "cupy.random", "cupy.cuda", "cupyx.scipy.sparse", "rmm", "rmm.mr", "rmm.statistics",

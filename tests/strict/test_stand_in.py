@@ -179,9 +179,10 @@ def test_memory_ends(strict, cp):
 def test_a_pool_grows_to_its_maximum_and_holds_what_it_took(strict, cp):
     import rmm
 
-    strict.device.total = strict.device.live + 64 * 2**20
+    before = strict.device.live  # arrays that the error of an earlier test holds
+    strict.device.total = before + 64 * 2**20
     rmm.reinitialize(pool_allocator=True, initial_pool_size=16 * 2**20, maximum_pool_size=48 * 2**20)
-    assert cp.cuda.runtime.memGetInfo()[0] <= 48 * 2**20
+    assert cp.cuda.runtime.memGetInfo()[0] <= 48 * 2**20 + before
     free = cp.cuda.runtime.memGetInfo()[0]
     cp.zeros(2**20)
     assert cp.cuda.runtime.memGetInfo()[0] == free
@@ -259,13 +260,56 @@ def test_what_the_stand_in_has_the_wheels_have_too(cp, sparse):
         ("cupyx.scipy.sparse:csr_matrix", sparse.csr_matrix),
         ("cupyx.scipy.sparse:csc_matrix", sparse.csc_matrix),
         ("cupyx.scipy.sparse:coo_matrix", sparse.coo_matrix),
+        ("cudf:DataFrame", sys.modules["cudf"].DataFrame),
+        ("cudf:Series", sys.modules["cudf"].Series),
+        ("cudf:Index", sys.modules["cudf"].Index),
+        ("cudf:CategoricalIndex", sys.modules["cudf"].CategoricalIndex),
     ):
         names = {name for name in dir(kind) if not name.startswith("_")} - {"over", "on_device", "scipy"}
         extra = names - set(wheels()[key])
         assert not extra, f"{key} has no {sorted(extra)}"
-    for module in ("cupy.cuda", "rmm.mr", "rmm.statistics", "cuvs.neighbors.brute_force", "pylibcugraph"):
+    for module in ("cudf", "cupy.cuda", "rmm.mr", "rmm.statistics", "cuvs.neighbors.brute_force", "pylibcugraph"):
         names = {name for name in vars(sys.modules[module]) if not name.startswith("_")}
         assert names <= set(wheels()[module]), module
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (lambda cudf, cp: np.asarray(cudf.Series(cp.arange(3))), TypeError),
+        (lambda cudf, cp: list(cudf.Series(cp.arange(3))), TypeError),
+        (lambda cudf, cp: bool(cudf.Series(cp.arange(3)).isna()), ValueError),
+        (lambda cudf, cp: cudf.Series(cp.zeros((2, 2))), ValueError),
+        (lambda cudf, cp: cudf.Series(cp.arange(3), kind="i"), TypeError),
+        (lambda cudf, cp: cudf.Series(["a", 1]), TypeError),
+        (lambda cudf, cp: cudf.Series(cp.arange(3)).cat, AttributeError),
+        (lambda cudf, cp: cudf.Series(["a", "b"]).to_cupy(), TypeError),
+        (lambda cudf, cp: cudf.Series(cp.array([1.0, np.nan])).to_cupy(), ValueError),
+        (lambda cudf, cp: cudf.Series(cp.arange(3)).tolist(), AttributeError),
+        (lambda cudf, cp: cudf.DataFrame({"a": cp.arange(3), "b": cp.arange(2)}), ValueError),
+        (lambda cudf, cp: cudf.CategoricalIndex.from_codes(cp.zeros(2), ["a"], ordered=False), ValueError),
+        (lambda cudf, cp: cudf.CategoricalIndex.from_codes(cp.arange(2), ["a"], ordered=False), IndexError),
+        (lambda cudf, cp: cudf.read_parquet("f", column=["a"], dtype=1, sep=","), OSError),
+    ],
+)
+def test_what_cudf_lacks_or_refuses_is_refused(cp, fault, error):
+    with pytest.raises(error):
+        fault(sys.modules["cudf"], cp)
+
+
+def test_a_cudf_column_shares_the_memory_it_was_made_of_until_it_is_cast(strict, cp):
+    cudf = sys.modules["cudf"]
+    x = cp.arange(300, dtype=np.int32)
+    strict.ledger.reset()
+    frame = cudf.DataFrame({"x": cudf.Series(x)})
+    assert frame["x"].to_cupy().data.ptr == x.data.ptr
+    assert frame["x"].to_cupy(copy=True).data.ptr != x.data.ptr
+    narrow = cudf.CategoricalIndex.from_codes(x, cp.arange(300), ordered=False)
+    assert cudf.Series(narrow)._column.values.dtype == np.uint16
+    assert cudf.Series(narrow).cat.codes.dtype == np.int16
+    assert strict.ledger.crossings() == 0
+    assert frame.to_pandas()["x"].tolist() == list(range(300))
+    assert strict.ledger.bytes("D2H") == 1_200
 
 
 def test_results_are_those_of_numpy(cp):

@@ -115,7 +115,7 @@ def from_frame(frame: Any, genome: Genome, *, device: Device = "auto") -> Fragme
 
     Notes
     -----
-    Cost: one sort, and about 60 bytes a row beside the frame and the result.
+    Cost: one sort. On a GPU 110 bytes a row at most beside the frame, the result being 16 of them.
 
     Examples
     --------

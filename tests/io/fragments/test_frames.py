@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,8 @@ from text_files import same_table
 import gpuatac as ga
 from gpuatac import Genome
 from gpuatac.backend import as_host
-from gpuatac.errors import FileFormatError, InputError
+from gpuatac.errors import FileFormatError, InputError, MissingExtraError
+from gpuatac.fragments import Fragments
 
 GENOME = Genome("g", {"chr1": 1000, "chr2": 500, "chr10": 800, "chrM": 100})
 ROWS = [
@@ -149,3 +151,76 @@ def test_damaged_parquet_is_refused_by_name(tmp_path):
     table()[["chrom", "start"]].to_parquet(path)
     with pytest.raises(InputError, match=r"f\.parquet: the frame lacks 'end', 'barcode'"):
         ga.pp.import_fragments(path, GENOME, out=tmp_path / "out", device="cpu")
+
+
+# ------------------------------------------------------------------------------------------ what a GPU moves
+
+
+def many(bk, n, n_cells):
+    """n fragments of n_cells barcodes on the device."""
+    rng = np.random.default_rng(n)
+    start = np.sort(rng.integers(0, 900, n)).astype(np.int32)
+    columns = (start, start + 20, rng.integers(0, n_cells, n).astype(np.int32), np.ones(n, np.int32))
+    names = np.array([f"B{i:06d}" for i in range(n_cells)], object)
+    return Fragments(GENOME, names, np.array([0, n, n, n, n]), *map(bk.asarray, columns))
+
+
+def test_a_frame_on_a_gpu_is_the_columns_and_names_alone_come_from_the_host(strict):
+    sent = []
+    for n in (1_000, 50_000):
+        fragments = many(strict.backend, n, 300)
+        frame = None
+        strict.ledger.reset()
+        before = strict.ledger.live
+        frame = ga.io.to_frame(fragments)
+        assert strict.ledger.crossings("D2H") == 0
+        sent.append(strict.ledger.bytes())
+        for name in ("start", "end", "count"):
+            assert frame[name].to_cupy().data.ptr == getattr(fragments, name).data.ptr
+        assert [frame[name]._column.values.dtype for name in ("chrom", "barcode")] == [np.uint8, np.uint16]
+        assert strict.ledger.peak - before <= 3 * n  # the codes of chromosomes and barcodes, and nothing beside them
+    assert sent[0] == sent[1] < 5_000
+
+
+def test_codes_of_many_barcodes_are_shared_too(strict):
+    fragments = many(strict.backend, 1_000, 65_536)
+    codes = ga.io.to_frame(fragments)["barcode"]._column.values
+    assert (codes.dtype, codes.data.ptr) == (np.uint32, fragments.cell.data.ptr)
+
+
+def test_a_cudf_frame_is_taken_where_it_lies(strict):
+    moved = []
+    for n in (1_000, 50_000):
+        frame = ga.io.to_frame(many(strict.backend, n, 300))
+        strict.ledger.reset()
+        before = strict.ledger.live
+        back = ga.io.from_frame(frame, GENOME)
+        assert isinstance(back.start, strict.backend.xp.ndarray)
+        assert len(back) == n
+        moved.append((strict.ledger.bytes("D2H"), strict.ledger.bytes("H2D")))
+        assert strict.ledger.peak - before <= 110 * n + 2_000  # most of it the sort's
+    assert moved[0] == moved[1]
+
+
+def test_a_cudf_frame_comes_to_the_cpu_when_asked_and_a_pandas_frame_goes_to_the_gpu(strict, as_text):
+    import cudf
+
+    same_table(ga.io.from_frame(cudf.DataFrame(table()), GENOME, device="cpu"), as_text)
+    there = ga.io.from_frame(table(), GENOME, device="gpu")
+    assert isinstance(there.start, strict.backend.xp.ndarray)
+    same_table(host(there), as_text)
+
+
+def test_more_fragments_than_a_cudf_column_has_rows_are_refused(strict):
+    bk = strict.backend
+    one = bk.xp.broadcast_to(bk.xp.zeros(1, np.int32), (2**31,))
+    fragments = Fragments(GENOME, np.array(["A"], object), np.array([0, 2**31, 2**31, 2**31, 2**31]), one, one, one, one)
+    with pytest.raises(InputError, match=r"2,147,483,648 fragments are more than the 2,147,483,647 rows of a cuDF column"):
+        ga.io.to_frame(fragments)
+
+
+def test_without_cudf_the_library_is_named(strict, monkeypatch):
+    fragments = many(strict.backend, 10, 3)
+    monkeypatch.delitem(sys.modules, "cudf")
+    with pytest.raises(MissingExtraError, match=r"io\.to_frame.* needs cuDF \(module cudf\), which is not installed; install gpu"):
+        ga.io.to_frame(fragments)
