@@ -37,6 +37,8 @@ N_REGIONS = 20_000
 K = 50  # neighbours
 N_GROUPS = 11  # of cells, for pileups and peaks
 WINDOW = 2_000  # bp
+COPY_BYTES = 1 << 30  # of the copy that sets the scale
+FLUSHED = 1 << 29  # bytes written at least between repeats
 BARCODE_LENGTH = 18  # bytes, "-1" included
 COLUMNS = ("kernel", "items", "bytes", "median_ms", "p20_ms", "p80_ms", "gb_per_s", "share_of_copy")
 
@@ -83,7 +85,7 @@ def milliseconds(cupy, work, repeats: int) -> np.ndarray:
     Writing the buffer also keeps the GPU busy while the host prepares the launch: only the kernel is timed.
     """
     l2 = cupy.cuda.Device().attributes["L2CacheSize"]
-    flush = cupy.empty(max(4 * l2, 1 << 29), np.uint8)
+    flush = cupy.empty(max(4 * l2, FLUSHED), np.uint8)
     begin, end = cupy.cuda.Event(), cupy.cuda.Event()
     times = []
     for _ in range(repeats + 1):
@@ -289,10 +291,9 @@ def main() -> None:
 
 def timings(cupy, recorder: Recorder, n_keys: dict[str, int], repeats: int) -> Iterator[tuple]:
     """The copy, then each kernel: its line of the table, as soon as it was timed."""
-    copy_bytes = 2 * (1 << 30)
-    copy_ms = float(np.median(copy_milliseconds(cupy, copy_bytes // 2, repeats)))
-    copy_rate = copy_bytes / copy_ms / 1e6
-    yield "copy", copy_bytes // 2, copy_bytes, copy_ms, copy_ms, copy_ms, copy_rate, 1.0
+    copy_ms = float(np.median(copy_milliseconds(cupy, COPY_BYTES, repeats)))
+    copy_rate = 2 * COPY_BYTES / copy_ms / 1e6
+    yield "copy", COPY_BYTES, 2 * COPY_BYTES, copy_ms, copy_ms, copy_ms, copy_rate, 1.0
     for name, (items, n_bytes) in traffic(recorder.calls, n_keys).items():
         n_threads, values, shared_bytes = recorder.calls[name]
 

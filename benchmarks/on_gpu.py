@@ -61,7 +61,9 @@ def stages(args: argparse.Namespace) -> list[Stage]:
     job = [*own, "job", "--device", args.device, "--work", str(args.work)]
     job += [*brought, "--genome", str(args.chrom_sizes)] if brought else []
     chain = [python, str(HERE / "gpu_chain.py"), "--work", str(args.work), "--results", str(args.results), "--repeats", "1"]
-    chain += [*brought, "--chrom-sizes", str(args.chrom_sizes)] if brought else []
+    made = [str(args.work / f"sample.{name}") for name in ("fragments.tsv.gz", "genes.gtf", "chrom.sizes")]  # by the job
+    files = made if args.fragments is None else [str(f) for f in (args.fragments, args.genes, args.chrom_sizes)]
+    chain += [word for pair in zip(("--fragments", "--genes", "--chrom-sizes"), files, strict=True) for word in pair]
     networks = [python, str(HERE / "denoiser_forward.py"), "--results", str(args.results)]
     kernels = [python, str(HERE / "gpu_kernels.py"), "--millions", "30", "--repeats", "10"]
     first = ["tests/test_gpu_backend.py", "tests/backend", "tests/test_devices_agree.py"]
@@ -86,7 +88,8 @@ def stages(args: argparse.Namespace) -> list[Stage]:
 def tests(paths: list[str], *, on_gpu: bool) -> list[str]:
     """pytest on ``paths``, each outcome recorded as it comes."""
     chosen = ["-m", "gpu" if on_gpu else "not gpu and not strict"]
-    return [sys.executable, "-m", "pytest", "-p", "record_tests", "-p", "no:cacheprovider", "-q", "-rf", *chosen, *paths]
+    options = ["-p", "record_tests", "-p", "no:cacheprovider", "-q", "--continue-on-collection-errors"]
+    return [sys.executable, "-m", "pytest", *options, *chosen, *paths]
 
 
 # ------------------------------------------------------------------------------------------ running
@@ -222,11 +225,15 @@ def details(found: list[dict]) -> list[str]:
         out += table(["kernel", "ms", "GB/s", "of the copy bandwidth"], rows)
     if variants := by_kind.get("network"):
         columns = ("wall_s_per_mb", "s_per_3.1_gb", "difference")
-        rows = [[r["variant"], *(f"{r[c]:.3g}" for c in columns), share(r.get("share_of_peak"))] for r in variants]
+        rows = [[r["variant"], *(number(r[c]) for c in columns), share(r.get("share_of_peak"))] for r in variants]
         out += table(["network", "s per Mb", "s per 3.1 Gb", "difference", "of the peak"], rows)
     if chain := by_kind.get("chain"):
         out += table(["step", "ms"], [[r["name"], f"{r['ms']:.1f}"] for r in chain])
     return out
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def share(value: float | None) -> str:

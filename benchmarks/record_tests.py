@@ -28,6 +28,13 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """A file of tests that cannot be read is a failure of its own."""
+    if report.failed:
+        lines = str(report.longrepr).splitlines()
+        record("test", id=report.nodeid, outcome="failed", seconds=0.0, why=lines[-1][:300] if lines else "")
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """One line for each test, and for a setup or teardown that did not pass."""
     if report.when != "call" and report.passed:

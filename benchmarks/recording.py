@@ -11,12 +11,13 @@ VARIABLE = "GPUATAC_RECORD"
 
 
 def record(kind: str, **fields: object) -> None:
-    """Append one line of JSON to the file that the environment names, and see it on the disk."""
+    """Append one line of JSON to the file that the environment names, and see it on the disk; no number (NaN) is null."""
     path = os.environ.get(VARIABLE)
     if not path:
         return
+    values = {name: None if isinstance(value, float) and value != value else value for name, value in fields.items()}
     with Path(path).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"kind": kind, **fields}) + "\n")
+        file.write(json.dumps({"kind": kind, **values}, allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
 

@@ -76,7 +76,7 @@ GPU_LIBRARIES = {
 }
 #: Imported by us, installed by a declared dependency that cannot do without it.
 THROUGH = {"h5py": "anndata", "llvmlite": "numba", "threadpoolctl": "scikit-learn", "cycler": "matplotlib"}
-DISTRIBUTION = {"sklearn": "scikit-learn", "umap": "umap-learn", "pyBigWig": "pybigwig"}
+DISTRIBUTION = {"sklearn": "scikit-learn", "umap": "umap-learn", "pyBigWig": "pybigwig", "cuda": "cuda-bindings"}
 
 
 class Import(NamedTuple):

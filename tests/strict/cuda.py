@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,6 @@ from . import device
 from .arrays import ndarray
 from .functions import new_module
 from .ledger import LEDGER
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MOST_BLOCKS = 2**31 - 1
 MOST_THREADS = 1024
@@ -32,7 +30,7 @@ def use_library(path: Path, order: int = 0) -> None:
 
 
 class RawModule:
-    """As ``cupy.RawModule`` of CUDA C++ source."""
+    """As ``cupy.RawModule`` of CUDA C++ source, or of machine code in a file, which is looked at; the CPU build runs for both."""
 
     def __init__(
         self, *, code: str | None = None, path: str | None = None, options: tuple[str, ...] = (), backend: str = "nvrtc",
@@ -51,6 +49,14 @@ class RawModule:
         """Nothing: the build is there."""
 
     def get_function(self, name: str) -> RawKernel:
+        if self.file_path is not None:
+            machine_code = Path(self.file_path).read_bytes()
+            if not machine_code.startswith(b"\x7fELF"):
+                msg = "CUDA_ERROR_INVALID_IMAGE: device kernel image is invalid"
+                raise RuntimeError(msg)
+            if name.encode() not in machine_code:
+                msg = f"CUDA_ERROR_NOT_FOUND: named symbol not found ({name})"
+                raise RuntimeError(msg)
         if self.code is not None and f" {name}(" not in self.code:
             msg = f"cuModuleGetFunction: CUDA_ERROR_NOT_FOUND: named symbol not found ({name})"
             raise RuntimeError(msg)

@@ -75,7 +75,10 @@ def compile_file(file: str, arch: str, *more: str) -> tuple[bytes, str]:
 
 
 def _log(nvrtc: Any, program: Any) -> str:
-    text = b" " * nvrtc.nvrtcGetProgramLogSize(program)[1]
+    size = nvrtc.nvrtcGetProgramLogSize(program)[1]
+    if size <= 1:  # nothing but its end: Python has each bytes object of length 1 only once, and it must not be written into
+        return ""
+    text = b" " * size
     nvrtc.nvrtcGetProgramLog(program, text)
     return text.decode(errors="replace").rstrip("\0\n ")
 
