@@ -1,7 +1,8 @@
 """How much memory gpuatac may use: one number that says when data stay on disk and how large a part is.
 
 The limit steers: fragments are loaded chromosome by chromosome, spilled columns and matrices by parts, once the whole
-would take more than a share of it. Nothing is refused because of it.
+would take more than a share of it. Nothing is refused because of it. It holds for the host; data on a GPU are steered by
+``Backend.limit``, which is the same number where it was given and is less than the device has.
 """
 
 from __future__ import annotations
@@ -68,13 +69,36 @@ def get_memory() -> int:
     4294967296
     >>> gpuatac.set_memory(None)
     """
+    given = given_memory()
+    if given is not None:
+        return given
     if "limit" not in _state:
         _state["limit"] = max(int(available() * DEFAULT_SHARE), LEAST)
     return _state["limit"]
 
 
+def given_memory() -> int | None:
+    """The limit that set_memory was given, in bytes; None for the default.
+
+    Examples
+    --------
+    >>> import gpuatac
+    >>> from gpuatac.memory import given_memory
+    >>> gpuatac.set_memory("4G")
+    >>> given_memory() == 4 * 2**30
+    True
+    >>> gpuatac.set_memory(None)
+    """
+    return _state.get("given")
+
+
 def set_memory(size: str | float | None) -> None:
     """Use at most about ``size`` of memory from now on ("4G", or bytes); None: the default again.
+
+    On a GPU it is the limit of the host and that of the device, each by itself: columns, groups' ends and matrices of the
+    device that would take more than their share of ``size`` go to the disk and come back to the device by parts. Without a
+    limit of yours the device's is 80 % of its memory, or what its memory pool may grow to where that is less. What one step
+    needs at once, such as the columns of the longest chromosome, is taken whatever the limit.
 
     Examples
     --------
@@ -82,10 +106,9 @@ def set_memory(size: str | float | None) -> None:
     >>> gpuatac.set_memory("4G")
     >>> gpuatac.set_memory(None)
     """
-    if size is None:
-        _state.pop("limit", None)
-    else:
-        _state["limit"] = parse_size(size)
+    _state.clear()
+    if size is not None:
+        _state["given"] = parse_size(size)
 
 
 @cache

@@ -111,11 +111,11 @@ def history(adata: AnnData | pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def device_of(adata: AnnData) -> str:
-    """ "gpu" or "cpu": where X lies; without X the embeddings and graphs; without those the fragments."""
-    from gpuatac.backend import gpu_problem, is_device_array
+    """ "gpu" or "cpu": where X lies or its blocks go; without X the embeddings and graphs; without those the fragments."""
+    from gpuatac.backend import device_name, gpu_problem, is_device_array
 
     if adata.X is not None and adata.n_vars:
-        return "gpu" if is_device_array(adata.X) else "cpu"
+        return device_name(adata.X)
     arrays = [*adata.obsm.values(), *adata.obsp.values()]
     if arrays:
         return "gpu" if any(map(is_device_array, arrays)) else "cpu"

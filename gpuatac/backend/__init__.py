@@ -6,6 +6,7 @@ import importlib.util
 import logging
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "gpu"]
+_streamed: WeakKeyDictionary[Any, Literal["cpu", "gpu"]] = WeakKeyDictionary()  # matrices on disk, by where their blocks go
 
 
 @cache
@@ -33,7 +35,7 @@ def gpu_problem() -> str | None:
 
 @cache
 def get(name: Literal["cpu", "gpu"]) -> Backend:
-    """The backend of that name, made once."""
+    """The backend of that name, made once. The GPU's is that of the CUDA device that is current then."""
     if name == "cpu":
         from gpuatac.backend import cpu
 
@@ -62,7 +64,9 @@ def resolve(device: Device = "auto") -> Backend:
         problem = gpu_problem()
         device = "cpu" if problem else "gpu"
         logger.info("device: %s (%s)", device, problem or "a CUDA device is available")
-    return get(device)
+    bk = get(device)
+    bk.check_device()
+    return bk
 
 
 def is_device_array(array: Any) -> bool:
@@ -70,13 +74,40 @@ def is_device_array(array: Any) -> bool:
     return any(base.__module__.partition(".")[0] in ("cupy", "cupyx") for base in type(array).__mro__)
 
 
+def stream_to(matrix: Any, device: Literal["cpu", "gpu"]) -> None:
+    """Let the verbs take the blocks of ``matrix``, which lies on disk, to ``device`` and compute there."""
+    _streamed[matrix] = device
+
+
+def streams_to(matrix: Any) -> Literal["cpu", "gpu"]:
+    """Where the blocks of a matrix on disk are computed on; the CPU unless ``stream_to`` said so."""
+    return _streamed.get(matrix, "cpu")
+
+
+def is_on_disk(x: Any) -> bool:
+    """Whether ``x`` is a CSR matrix in an HDF5 file, as anndata shows it."""
+    return hasattr(x, "group") and getattr(x, "format", "") == "csr"
+
+
+def device_name(array: Any) -> Literal["cpu", "gpu"]:
+    """Where verbs compute on ``array``: where it lies, or where its blocks go when it lies on disk."""
+    if hasattr(array, "group"):
+        return streams_to(array)
+    return "gpu" if is_device_array(array) else "cpu"
+
+
 def backend_of(*arrays: Any) -> Backend:
-    """The backend whose memory holds all of ``arrays``; arrays on different devices raise."""
-    kinds = {is_device_array(a) for a in arrays if a is not None}
+    """The backend that computes on ``arrays``: whose memory holds them all; arrays on different devices raise.
+
+    A matrix on disk counts as on the device that its blocks are streamed to.
+    """
+    kinds = {device_name(a) for a in arrays if a is not None}
     if len(kinds) > 1:
         msg = "arrays lie on different devices; move them with gpuatac.to_device or gpuatac.to_host first."
         raise InputError(msg)
-    return get("gpu" if kinds == {True} else "cpu")
+    bk = get("gpu" if kinds == {"gpu"} else "cpu")
+    bk.check_device()
+    return bk
 
 
 def as_host(array: Any) -> np.ndarray:

@@ -69,7 +69,8 @@ def describe_machine() -> str:
         lines.append(f"GPU: not available: {problem}")
     else:
         device = get("gpu").memory()
-        lines.append(f"GPU: {_gib(device['total'])} memory, {_gib(device['free'])} free")
+        limit = _gib(get("gpu").limit())
+        lines.append(f"GPU: {_gib(device['total'])} memory, {_gib(device['free'])} free, limit {limit}")
         lines.append(f"GPU libraries: {_versions(GPU_LIBRARIES)}")
     lines.append(f"device taken by --device auto: {'cpu' if problem else 'gpu'}")
     return "\n".join(lines)

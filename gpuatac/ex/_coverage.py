@@ -25,7 +25,6 @@ from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.tracks import outputs
 from gpuatac.io.tracks.bigwig import BigWigWriter
 from gpuatac.io.tracks.text_tracks import TextWriter, bedgraph_text
-from gpuatac.memory import get_memory
 from gpuatac.progress import bar
 from gpuatac.provenance import records
 from gpuatac.threads import COUNTING_THREAD
@@ -185,7 +184,7 @@ def export_coverage(
                 first = _first_zoom(bin_size, int(genome.sizes.sum()), int(amounts.total[g]))
                 writers.append(BigWigWriter(path, chroms, spill=folder / str(g), first_zoom=first))
         tracks = partial(coverage.track, bulks.bk, bin_size=bin_size, window=smooth_base)
-        pool = ThreadPoolExecutor(n_threads, COUNTING_THREAD)
+        pool = ThreadPoolExecutor(n_threads, COUNTING_THREAD, initializer=bulks.bk.use)
         ordered = [outputs.InOrder(writer) for writer in writers]
         try:
             _write(bulks, reads, tracks, divisors, ordered, pool, n_threads)
@@ -303,4 +302,4 @@ def _at_once(bulks: Pseudobulks, wanted: int) -> int:
     """How many chromosomes may be in memory at once: ``wanted``, or as many of the largest as a quarter of the limit holds."""
     ptrs = [np.diff(sample.fragments.chrom_ptr) for sample in bulks.samples]
     largest = int(np.sum(ptrs, axis=0).max(initial=1))
-    return max(1, min(wanted, get_memory() // 4 // max(1, largest * LOADING_BYTES)))
+    return max(1, min(wanted, bulks.bk.limit() // 4 // max(1, largest * LOADING_BYTES)))

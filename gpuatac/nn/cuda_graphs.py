@@ -1,7 +1,12 @@
-"""A model's ``predict`` prepared once for inputs of one shape: a CUDA graph, or code by ``torch.compile``."""
+"""A model's ``predict`` prepared once for inputs of one shape: a CUDA graph, or code by ``torch.compile``.
+
+A capture needs memory that is the graph's own, so PyTorch keeps its own allocator (``backend.gpu.memory`` says why). One that
+someone has plugged in, as RMM's, offers none; then the model runs launch by launch.
+"""
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
     Predict = Callable[[torch.Tensor, torch.Tensor], Denoised]
 
+logger = logging.getLogger(__name__)
 WARM_UP = 3  # runs before a capture: cuDNN chooses its algorithms in them
 _graphs: WeakKeyDictionary[Any, Graph] = WeakKeyDictionary()
 
@@ -60,6 +66,21 @@ def _replayed(model: Denoiser, x: torch.Tensor, depth: torch.Tensor) -> Denoised
     return graph.replay(x, depth)
 
 
+def may_capture(allocator: str, how: Literal["auto", "graph"]) -> bool:
+    """Whether PyTorch's allocator of this name ("native", "cudaMallocAsync", "pluggable") gives a graph memory of its own.
+
+    For "auto" what it cannot is logged, for "graph" it is an InputError.
+    """
+    if allocator != "pluggable":
+        return True
+    found = "PyTorch allocates by a pluggable allocator, which has no memory pools for CUDA graphs"
+    if how == "graph":
+        msg = f"{found}; allowed: PyTorch's own; leave out torch.cuda.memory.change_current_allocator, or choose 'compile' or False."
+        raise InputError(msg)
+    logger.warning("denoising: %s: each kernel is launched by itself", found)
+    return False
+
+
 def captured(model: Denoiser, device: torch.device, how: Literal["auto", "graph", "compile"] = "auto") -> Predict:
     """``model.predict`` for inputs of one shape: a CUDA graph, code by ``torch.compile``, or the one that fits the device.
 
@@ -68,7 +89,8 @@ def captured(model: Denoiser, device: torch.device, how: Literal["auto", "graph"
     Raises
     ------
     InputError
-        When a graph is asked for on a CPU. What the capture or the compiler cannot do is an error of theirs.
+        When a graph is asked for on a CPU, or of an allocator that has no memory pools. What the capture or the compiler cannot
+        do is an error of theirs.
     """
     if how == "graph" and device.type != "cuda":
         msg = (
@@ -76,6 +98,6 @@ def captured(model: Denoiser, device: torch.device, how: Literal["auto", "graph"
         )
         raise InputError(msg)
     if how == "graph" or (how == "auto" and device.type == "cuda"):
-        return partial(_replayed, model)
+        return partial(_replayed, model) if may_capture(torch.cuda.get_allocator_backend(), how) else model.predict
     compiled: Predict = torch.compile(model.predict, dynamic=False)
     return compiled

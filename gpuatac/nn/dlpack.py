@@ -43,4 +43,4 @@ def as_array(tensor: torch.Tensor, bk: Backend) -> Any:
     tensor = tensor.detach()
     if bk.name == "cpu":
         return tensor.cpu().numpy()
-    return bk.xp.from_dlpack(tensor if tensor.is_cuda else tensor.cuda())
+    return bk.xp.from_dlpack(tensor) if tensor.is_cuda else bk.asarray(tensor.numpy())

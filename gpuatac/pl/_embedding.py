@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from gpuatac import check, slots
-from gpuatac.backend import as_host, is_device_array
+from gpuatac.backend import as_host, is_device_array, is_on_disk
 from gpuatac.errors import InputError, MissingSlotError
-from gpuatac.io.matrices.csr_file import column_and_totals, is_on_disk
+from gpuatac.io.matrices.csr_file import column_and_totals
 from gpuatac.pl import _style
 from gpuatac.pl._embedding_labels import Labels, place_labels, separable, spread_labels
 from gpuatac.pl._palette import category_colors

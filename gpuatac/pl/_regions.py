@@ -11,11 +11,11 @@ import pandas as pd
 import scipy.sparse as sp
 
 from gpuatac import check, slots
-from gpuatac.backend import backend_of, is_device_array
+from gpuatac.backend import backend_of, is_device_array, is_on_disk
 from gpuatac.core.differential import groups
 from gpuatac.errors import InputError
 from gpuatac.io.genome.regions import lengths_of
-from gpuatac.io.matrices.csr_file import by_rows, is_on_disk
+from gpuatac.io.matrices.csr_file import by_rows
 from gpuatac.pl import _style
 from gpuatac.pl._palette import category_colors
 from gpuatac.pl._track_layout import shortened, text_width

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuatac import slots
+from gpuatac.backend import is_on_disk
 from gpuatac.errors import InputError
 from gpuatac.inplace import keep_cells
-from gpuatac.io.matrices.csr_file import is_canonical, is_on_disk, rows_on_disk
+from gpuatac.io.matrices.csr_file import is_canonical, rows_on_disk
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -13,7 +13,6 @@ from gpuatac.core.differential import track_differences as core
 from gpuatac.errors import InputError
 from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.genome.transcripts import read_transcripts, tss_table
-from gpuatac.memory import get_memory
 from gpuatac.provenance import records
 from gpuatac.tl._aggregates import random_aggregates, rows_of
 from gpuatac.tl.denoising import backend_of_fragments, extra_of, fragment_tracks, region_set
@@ -256,8 +255,7 @@ def _factors(bk: Any, values: Any, names: Mapping[str, Any]) -> np.ndarray:
 
 def _batch_size(bk: Any, n_bases: int) -> int:
     """Aggregates denoised side by side: their tracks take up to an eighth of the memory."""
-    memory = get_memory() if bk.name == "cpu" else bk.memory()["total"]
-    return int(np.clip(memory // SHARE // max(1, 4 * n_bases), 1, MOST_AT_ONCE))
+    return int(np.clip(bk.limit() // SHARE // max(1, 4 * n_bases), 1, MOST_AT_ONCE))
 
 
 def _batches(members: Mapping[str, np.ndarray], size: int) -> list[dict[str, np.ndarray]]:

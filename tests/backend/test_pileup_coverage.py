@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuatac.backend import get
+from gpuatac.backend.gpu.tracks.pileup import Pileup as GpuPileup
 from gpuatac.backend.protocol import GroupEnds, Runs
 from gpuatac.core.tracks import coverage
 
@@ -83,16 +84,19 @@ def test_coverage_of_random_intervals(size, bin_size, spans):
     more=st.integers(0, 1),
     begin=st.integers(0, 119),
     length=st.integers(1, 200),
+    bases=st.sampled_from([1, 7, 64, 1000]),
 )
-def test_window_sums_of_random_runs(values, left, more, begin, length):
+def test_window_sums_of_random_runs(values, left, more, begin, length, bases):
     bk = get("cpu")
     right, stop = left + more, min(begin + length, len(values) + 50)
     rows = runs_of(np.array(values))
     columns = [np.array([row[k] for row in rows], np.int32) for k in range(3)]
     runs = Runs(np.array([0, 0, len(rows)]), *columns)
     sums = np.array([sum(values[max(i - right, 0) : i + left + 1]) for i in range(begin, stop)], int)
-    found = rows_of(bk, bk.pileup.window_sums(runs, left=left, right=right, begin=begin, stop=max(stop, begin)))
-    assert found == [[], [(a + begin, b + begin, v) for a, b, v in runs_of(sums)] if sums.size else []]
+    expected = [[], [(a + begin, b + begin, v) for a, b, v in runs_of(sums)] if sums.size else []]
+    for pileup in (bk.pileup, GpuPileup(np, None, bases=bases)):  # the GPU's, so many bases at once
+        found = pileup.window_sums(runs, left=left, right=right, begin=begin, stop=max(stop, begin))
+        assert rows_of(bk, found) == expected
 
 
 def test_window_sums_by_hand(bk):

@@ -238,20 +238,22 @@ def test_a_small_basis_restarts_and_ends_with_the_same_pairs(monkeypatch):
 # --------------------------------------------------------------------------------- packed counts, on NumPy
 
 
-@pytest.mark.parametrize("room", [0, 1 << 40], ids=["converted for each product", "X and X' in float64"])
+@pytest.mark.parametrize("room", [0, 16, 1 << 30], ids=["on the host", "converted for each product", "X and X' in float64"])
 @pytest.mark.parametrize("split", [False, True])
 def test_packed_counts_of_the_gpu_backend_equal_dense_products(room, split, monkeypatch):
     if split:
         monkeypatch.setattr(gpu_packed, "BLOCK_NNZ", 300)
-    monkeypatch.setattr(gpu_packed, "PAIRS_AT_ONCE", 7)
+        monkeypatch.setattr(gpu_packed, "PIECE_NNZ", 100)
+    monkeypatch.setattr(gpu_packed, "PAIR_NNZ", 200)
     rng = np.random.default_rng(13)
     table = rng.poisson(0.2, (40, 300)).astype(np.float32)
     columns, rows = rng.random(300) < 0.6, np.sort(rng.choice(40, 30, replace=False))
     x = csr_matrix(table)
     x.data[3] = 0  # a stored zero
     table = x.toarray()
-    packed = gpu_packed.Packed(np, scipy.sparse, x, columns, rows, room=room)
     dense = table[rows][:, columns].astype(np.float64)
+    packed = gpu_packed.Packed(np, scipy.sparse, x, columns, rows, room=room * np.count_nonzero(dense))
+    assert {(block.on_host, block.transposed is None) for block in packed._blocks} == {(room == 0, room < 24)}
     weights, u = rng.random(dense.shape[1]), rng.standard_normal((30, 4))
     assert packed.nnz == np.count_nonzero(dense)
     np.testing.assert_allclose(packed.gram(weights)(u), dense @ (weights[:, None] * (dense.T @ u)), rtol=1e-10)

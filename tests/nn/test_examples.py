@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from devices import torch_device
 from scipy import stats
 
 torch = pytest.importorskip("torch", reason="needs the nn extra")
@@ -43,7 +44,7 @@ def whole(source):
 @pytest.mark.parametrize("model", [TinyCoverage, TinyCuts])
 def test_every_interval_is_a_slice_of_the_whole_tracks(model, bk):
     clean, noisy = (ArrayTracks(s.held, s.depth, bk) for s in toy_tracks())
-    device = torch.device("cuda" if bk.name == "gpu" else "cpu")
+    device = torch_device(bk)
     net = model()
     examples = TrackExamples(
         [sample_of(clean, noisy)], ALL, Shape.of(net), Windows(interval=1000, nonzero=False), device=device

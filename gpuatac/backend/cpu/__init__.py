@@ -15,6 +15,7 @@ from gpuatac.backend.cpu.peaks.calling import Peaks
 from gpuatac.backend.cpu.reading.ordering import Ordering
 from gpuatac.backend.cpu.reading.parsing import Parsing
 from gpuatac.backend.cpu.tracks.pileup import Pileup
+from gpuatac.memory import get_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +110,19 @@ class CpuBackend:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
         free = os.sysconf("SC_AVPHYS_PAGES") * size if "SC_AVPHYS_PAGES" in os.sysconf_names else 0
         return {"total": pages * size, "free": free, "peak": peak}
+
+    def limit(self) -> int:
+        """See ``protocol.Backend.limit``."""
+        return get_memory()
+
+    def use(self) -> None:
+        """Every thread is on the CPU."""
+
+    def check_device(self) -> None:
+        """There is one CPU."""
+
+    def make_room(self) -> None:
+        """PyTorch and NumPy take from one memory."""
 
 
 def make_backend() -> CpuBackend:

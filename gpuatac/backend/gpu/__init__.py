@@ -19,22 +19,24 @@ from gpuatac.backend.gpu.peaks.calling import Peaks
 from gpuatac.backend.gpu.reading.ordering import Ordering
 from gpuatac.backend.gpu.reading.parsing import Parsing
 from gpuatac.backend.gpu.tracks.pileup import Pileup
+from gpuatac.errors import DeviceUnavailableError
 
 
 class GpuBackend(Arrays):
-    """See ``protocol.Backend``."""
+    """See ``protocol.Backend``. It belongs to the device that was current when it was made, where its memory pool lies."""
 
     name: Literal["cpu", "gpu"] = "gpu"
     count_dtype: Any = COUNT_DTYPE
 
     def __init__(self, xp: Any, sparse: Any, launch: Launcher) -> None:
         super().__init__(xp, sparse, launch)
+        self.device = int(xp.cuda.runtime.getDevice())
         self.parsing = Parsing(xp, launch)
         self.ordering = Ordering(xp)
         self.counting = Counting(xp, launch)
         self.pileup = Pileup(xp, launch)
         self.peaks = Peaks(xp, launch)
-        self.linalg = Linalg(xp)
+        self.linalg = Linalg(xp, lambda: min(self.memory()["free"], self.limit()))
         self.graph = Graph(xp, launch)
         self.matrices = Matrices(xp)
 
@@ -45,6 +47,29 @@ class GpuBackend(Arrays):
     def memory(self) -> dict[str, int]:
         """See ``protocol.Backend.memory``."""
         return memory.usage(self.xp)
+
+    def limit(self) -> int:
+        """See ``protocol.Backend.limit``."""
+        return memory.limit(self.xp)
+
+    def use(self) -> None:
+        """See ``protocol.Backend.use``."""
+        self.xp.cuda.Device(self.device).use()
+
+    def check_device(self) -> None:
+        """See ``protocol.Backend.check_device``."""
+        current = int(self.xp.cuda.runtime.getDevice())
+        if current != self.device:
+            msg = (
+                f"this thread is on GPU {current}, and this process has its memory pool and data on GPU {self.device}; gpuatac works "
+                f"with one GPU a process: call cupy.cuda.Device({self.device}).use() in this thread, or start another process for "
+                f"GPU {current} (CUDA_VISIBLE_DEVICES={current})."
+            )
+            raise DeviceUnavailableError(msg)
+
+    def make_room(self) -> None:
+        """See ``protocol.Backend.make_room``."""
+        memory.make_room(self.xp)
 
 
 def make_backend() -> GpuBackend:

@@ -124,5 +124,28 @@ class Backend(Protocol):
         ...
 
     def memory(self) -> dict[str, int]:
-        """Bytes total, free and at peak, of the device."""
+        """Bytes of the device: total, free (what can still be taken, a pool's unused part with it), and at peak."""
+        ...
+
+    def limit(self) -> int:
+        """Bytes that the data of a job may take on this device before they go to disk or are taken by parts.
+
+        On a CPU ``gpuatac.get_memory()``. On a GPU what ``gpuatac.set_memory`` was given, but no more than 80 % of the device
+        and than its memory pool may grow to. Data that stay take a share of it; see where it is asked for.
+        """
+        ...
+
+    def use(self) -> None:
+        """Put the calling thread on this device; every thread of ours that may touch it begins with this call.
+
+        CUDA starts each thread on device 0, whatever the device of the thread that made it. Nothing on a CPU.
+        """
+        ...
+
+    def check_device(self) -> None:
+        """Raise DeviceUnavailableError when the calling thread is on another GPU than this backend's."""
+        ...
+
+    def make_room(self) -> None:
+        """A network of PyTorch is about to use the device: leave it the part that a memory pool would take."""
         ...

@@ -49,7 +49,7 @@ COMMAND = Command(
         "whitelist": "FILE",
     },
     helps={
-        "memory": "use about so much at most, such as 4G (default: 70 % of free)",
+        "memory": "use about so much at most, such as 4G (default: 70 % of free, 80 % of a GPU)",
         "from_step": f"go on from a step of an earlier run with its options: {', '.join(STEP_NAMES)}",
         "truth": "table of barcode and cell_type, if known is_doublet, to compare with",
         "genes": "GTF, GFF3, genePred or BED of transcripts; without it no TSS and gene steps",

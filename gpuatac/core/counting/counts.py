@@ -10,7 +10,6 @@ import numpy as np
 
 from gpuatac.backend.protocol import Backend, Csr, Strategy
 from gpuatac.fragments import CellTotals, Columns, Fragments
-from gpuatac.memory import get_memory
 from gpuatac.threads import COUNTING_THREAD, get_threads
 
 if TYPE_CHECKING:
@@ -94,11 +93,11 @@ def over_chromosomes(
 
     n_threads = get_threads()
     if not isinstance(f, Fragments) and jobs:
-        n_threads = max(1, min(n_threads, get_memory() // 4 // (jobs[0][1] * LOADING_BYTES)))
+        n_threads = max(1, min(n_threads, bk.limit() // 4 // (jobs[0][1] * LOADING_BYTES)))
     if bk.name == "gpu" or len(jobs) < 2 or n_threads == 1:
         results = [one(job) for job in jobs]
     else:
-        with ThreadPoolExecutor(n_threads, COUNTING_THREAD) as pool:
+        with ThreadPoolExecutor(n_threads, COUNTING_THREAD, initializer=bk.use) as pool:
             results = list(pool.map(one, jobs))
     return {code: result for (code, _), result in zip(jobs, results, strict=True)}
 

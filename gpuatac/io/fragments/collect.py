@@ -19,7 +19,7 @@ from gpuatac.backend.protocol import Segment
 from gpuatac.fragments import CellTotals, Columns, Fragments, ReadSummary
 from gpuatac.io.files.scratch import new_scratch
 from gpuatac.io.fragments.barcodes import BarcodeTable
-from gpuatac.memory import get_memory, give_back
+from gpuatac.memory import give_back
 from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ KEPT_SHARE = 5  # columns stay in memory up to this part of the limit
 
 def resident_limit(bk: Backend) -> int:
     """Bytes of columns that may stay in memory."""
-    return get_memory() // KEPT_SHARE if bk.name == "cpu" else bk.memory()["total"] // KEPT_SHARE
+    return bk.limit() // KEPT_SHARE
 
 
 class Collector:
@@ -151,7 +151,7 @@ class Collector:
             logger.info(
                 "memory: %d MB of fragments in memory, the share of the limit (%d MB): they go to disk from here on",
                 self._held >> 20,
-                get_memory() >> 20,
+                self.bk.limit() >> 20,
             )
         for code, segments in enumerate(self._segments):
             if not segments:
@@ -221,7 +221,7 @@ class Collector:
             return bk.ordering.merge_segments(self._take(code), self._new_code, whole.columns(code))
 
         with (
-            ThreadPoolExecutor(get_threads() if bk.name == "cpu" else 1) as pool,
+            ThreadPoolExecutor(get_threads() if bk.name == "cpu" else 1, initializer=bk.use) as pool,
             progress.bar("sorting", int(ptr[-1]), scale=True) as done,
         ):
             for code, was_sorted in enumerate(pool.map(fill, range(n_chroms))):

@@ -19,7 +19,6 @@ from gpuatac.fragments import Fragments
 from gpuatac.io.files.scratch import new_scratch
 from gpuatac.io.fragments.attach import attached, genome_of, path_of, records_of
 from gpuatac.io.fragments.store import backend_holding, is_store
-from gpuatac.memory import get_memory
 from gpuatac.threads import COUNTING_THREAD, get_threads
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class Pseudobulks:
         self._held: dict[int, GroupEnds] = {}
         self._lock = Lock()
         self._bytes = 0
-        self._limit = get_memory() // KEPT_SHARE if self.bk.name == "cpu" else self.bk.memory()["total"] // 2
+        self._limit = self.bk.limit() // KEPT_SHARE
         self._scratch: Path | None = None
         self.totals = Totals(*(np.zeros(n_groups, np.int64) for _ in range(4)))
 
@@ -103,10 +102,10 @@ class Pseudobulks:
         order = sorted(codes, key=lambda c: -size[c])
         n_threads = 1 if self.bk.name == "gpu" else get_threads()
         if order:
-            n_threads = max(1, min(n_threads, get_memory() // 4 // max(1, size[order[0]] * LOADING_BYTES)))
+            n_threads = max(1, min(n_threads, self.bk.limit() // 4 // max(1, size[order[0]] * LOADING_BYTES)))
         if n_threads == 1:
             return [work(code) for code in order]
-        with ThreadPoolExecutor(n_threads, COUNTING_THREAD) as pool:
+        with ThreadPoolExecutor(n_threads, COUNTING_THREAD, initializer=self.bk.use) as pool:
             return list(pool.map(work, order))
 
     def _collect(self, code: int) -> Totals:
@@ -114,7 +113,7 @@ class Pseudobulks:
         totals = pseudobulk.totals_of(self.bk, ends)
         n_bytes = sum(a.nbytes for a in ends[1:] if a is not None)
         with self._lock:
-            on_disk = self._bytes + n_bytes > self._limit and self.bk.name == "cpu"
+            on_disk = self._bytes + n_bytes > self._limit
             if not on_disk:
                 self._bytes += n_bytes
             elif self._scratch is None:
@@ -131,13 +130,16 @@ class Pseudobulks:
                 maps.append(values)
                 continue
             path = self._scratch / f"{code}.{name}.npy"
-            np.save(path, values)
+            np.save(path, self.bk.to_host(values))
             maps.append(np.load(path, mmap_mode="r"))
         return GroupEnds(ends.ptr, *maps)
 
     def ends(self, code: int) -> GroupEnds:
-        """The ends on one chromosome."""
-        return self._held[code]
+        """The ends on one chromosome, on the backend's device."""
+        held = self._held[code]
+        if self.bk.name == "cpu":  # a map of a file is read as it is used
+            return held
+        return GroupEnds(held.ptr, *(None if values is None else self.bk.asarray(values) for values in held[1:]))
 
     @property
     def sources(self) -> list[Callable[[], GroupEnds]]:

@@ -87,7 +87,7 @@ def save(
     with (
         replacing(path, force=force) as partial,
         progress.bar(f"writing {path.name}", len(fragments), scale=True) as done,
-        ThreadPoolExecutor(n_threads) as pool,
+        ThreadPoolExecutor(n_threads, initializer=backend_holding(fragments).use) as pool,
     ):
         store = StoreWriter(partial, fragments.genome, fragments.barcodes, with_strand=fragments.has_strand)
 

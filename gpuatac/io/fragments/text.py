@@ -272,7 +272,7 @@ def collect_text(path: Path, rows: Collector) -> ReadSummary:
 
     with (
         ThreadPoolExecutor(n_threads) as pool,
-        ThreadPoolExecutor(n_threads if bk.name == "cpu" else 1) as parsers,
+        ThreadPoolExecutor(n_threads if bk.name == "cpu" else 1, initializer=bk.use) as parsers,
         progress.bar(f"reading {path.name}", path.stat().st_size, unit="B", scale=True) as advance,
     ):
         pending: deque[tuple[np.ndarray, Future[ParsedBlock]]] = deque()

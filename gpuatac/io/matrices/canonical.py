@@ -8,10 +8,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from gpuatac import slots
-from gpuatac.backend import is_device_array
+from gpuatac.backend import is_device_array, is_on_disk, streams_to
 from gpuatac.core.rows import row_blocks
 from gpuatac.errors import InputError
-from gpuatac.io.matrices.csr_file import DiskMatrix, is_canonical, is_on_disk
+from gpuatac.io.matrices.csr_file import DiskMatrix, is_canonical
 from gpuatac.memory import get_memory
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ KEEP_NNZ = 1 << 22  # entries whose selected columns are picked at once
 def canonical_matrix(adata: AnnData) -> Any:
     """X as CSR without duplicates or explicit zeros, counts non-negative; X itself when it is so already.
 
-    CSC, dense and int64-indexed matrices are converted here once, instead of slowly in every product.
+    CSC, dense and int64-indexed matrices are converted here once, instead of slowly in every product. A matrix on disk comes as
+    ``DiskMatrix`` where it is too large for its share of the memory limit, or is computed on by a GPU, which takes its blocks.
     """
     if adata.is_view:
         adata._init_as_actual(adata.copy())
@@ -33,7 +34,7 @@ def canonical_matrix(adata: AnnData) -> Any:
         return canonical(x)
     if is_on_disk(x) and is_canonical(x):
         disk = DiskMatrix(x)
-        if disk.nnz * BYTES_IN_MEMORY > get_memory() // SHARE_IN_MEMORY:
+        if streams_to(disk) == "gpu" or disk.nnz * BYTES_IN_MEMORY > get_memory() // SHARE_IN_MEMORY:
             return disk
     if adata.isbacked or is_on_disk(x):
         x = x.to_memory() if hasattr(x, "to_memory") else x[:]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from gpuatac.backend import is_on_disk, stream_to, streams_to
 from gpuatac.core.rows import MAX_NNZ, RowBlock, row_blocks, splits
 from gpuatac.io.files.scratch import SCRATCH, new_scratch
 from gpuatac.threads import get_threads
@@ -22,6 +23,7 @@ from gpuatac.threads import get_threads
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
+    from typing import Literal
 
 CANONICAL = "gpuatac_canonical"  # attribute: rows are sorted, without zeros and repeats
 CHUNK = 1 << 18  # values of a chunk: 1 MiB of int32
@@ -165,11 +167,11 @@ def write_csr(parent: h5py.Group, name: str, x: Any) -> None:
 
 
 def rows_on_disk(x: Any, keep: np.ndarray) -> Any:
-    """The rows ``keep`` (bool) of a matrix on disk, in a scratch file beside it."""
+    """The rows ``keep`` (bool) of a matrix on disk, in a scratch file beside it, for the same device."""
     x = DiskMatrix(x)
     folder = Path(x.group.file.filename).parent
     parent = folder.parent if folder.name.startswith(SCRATCH) else folder
-    with DiskBuilder(parent, x.shape[1], x.dtype, most=x.nnz) as out:
+    with DiskBuilder(parent, x.shape[1], x.dtype, most=x.nnz, device=streams_to(x)) as out:
         for block in x.row_blocks(max_nnz=1 << 24):
             mask = keep[block.low : block.low + block.n_rows]
             size = np.diff(block.indptr)
@@ -179,9 +181,15 @@ def rows_on_disk(x: Any, keep: np.ndarray) -> Any:
 
 
 class DiskBuilder:
-    """A CSR matrix in a scratch folder that goes with the last use of what ``finish`` returns."""
+    """A CSR matrix in a scratch folder that goes with the last use of what ``finish`` returns.
 
-    def __init__(self, parent: Path | None, n_columns: int, dtype: Any, *, most: float) -> None:
+    ``device``: where verbs compute on its blocks.
+    """
+
+    def __init__(
+        self, parent: Path | None, n_columns: int, dtype: Any, *, most: float, device: Literal["cpu", "gpu"] = "cpu"
+    ) -> None:
+        self._device = device
         self._scratch = new_scratch(parent)
         self._file = h5py.File(self._scratch / "matrix.h5", "w")
         self._writer = CsrWriter(self._file, "X", n_columns, dtype, canonical=True, most=most)
@@ -208,6 +216,7 @@ class DiskBuilder:
         file = h5py.File(self._scratch / "matrix.h5", "r")
         dataset = sparse_dataset(file["X"])
         weakref.finalize(dataset, _discard, file, self._scratch)
+        stream_to(dataset, self._device)
         return dataset
 
 
@@ -217,10 +226,14 @@ def _discard(file: h5py.File, scratch: Path) -> None:
 
 
 class DiskMatrix:
-    """A CSR matrix on disk (anndata's CSRDataset) as blocks of rows; see ``core.rows.row_blocks``."""
+    """A CSR matrix on disk (anndata's CSRDataset) as blocks of rows; see ``core.rows.row_blocks``.
+
+    The blocks are host arrays; verbs compute on them where those of the data set go (``backend.stream_to``).
+    """
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
+        stream_to(self, streams_to(dataset))
         self.group = dataset.group
         self.shape = tuple(int(n) for n in dataset.shape)
         self.dtype = self.group["data"].dtype
@@ -258,8 +271,3 @@ def column_and_totals(x: Any, j: int) -> tuple[np.ndarray, np.ndarray]:
 def is_canonical(x: Any) -> bool:
     """Whether the matrix on disk was written by us from rows that are sorted, without zeros and repeats."""
     return bool(x.group.attrs.get(CANONICAL, False))
-
-
-def is_on_disk(x: Any) -> bool:
-    """Whether ``x`` is a CSR matrix in an HDF5 file, as anndata shows it."""
-    return hasattr(x, "group") and getattr(x, "format", "") == "csr" and not isinstance(x, DiskMatrix)

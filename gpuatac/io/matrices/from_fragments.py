@@ -14,7 +14,6 @@ from gpuatac.core.rows import MAX_NNZ, splits
 from gpuatac.io.fragments.attach import Attached, attached, path_of, records_of
 from gpuatac.io.fragments.store import backend_holding, is_store
 from gpuatac.io.matrices.csr_file import DiskBuilder
-from gpuatac.memory import get_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +37,8 @@ def count_matrix(
 
     ``per_fragment`` is about how many entries a fragment can add. Where they would take more than a share of the memory
     limit the question is asked for blocks of rows, each in a pass of its own over the fragments; where the whole would,
-    the matrix is left on disk, as anndata shows CSR matrices of an HDF5 file.
+    the matrix is left on disk, as anndata shows CSR matrices of an HDF5 file: int32 from either device, and verbs take its
+    blocks to the device of the fragments.
     """
     parts = attached(adata)
     bk = backend_holding(parts[0].fragments)
@@ -63,8 +63,7 @@ def count_matrix(
 
 def _row_blocks(bk: Backend, parts: list[Attached], n_rows: int, per_fragment: float) -> list[tuple[int, int]]:
     """Ranges of rows whose entries fit into their share of memory while they are counted."""
-    most = int((get_memory() if bk.name == "cpu" else bk.memory()["total"]) // BUILD_SHARE // BUILD_BYTES[bk.name])
-    most = min(most, MAX_NNZ)
+    most = min(int(bk.limit() // BUILD_SHARE // BUILD_BYTES[bk.name]), MAX_NNZ)
     if sum(len(part.fragments) for part in parts) * per_fragment <= most:
         return [(0, n_rows)]
     entries = np.zeros(n_rows)
@@ -93,7 +92,9 @@ class _RowJoiner:
         self._n_columns = n_columns
         self._scratch_parent = scratch_parent
         self._held: list[Any] = []
-        self._limit = int(get_memory() // HELD_SHARE // ENTRY_BYTES) if bk.name == "cpu" else MAX_NNZ
+        self._limit = int(bk.limit() // HELD_SHARE // ENTRY_BYTES)
+        if bk.name == "gpu":  # no index of its libraries goes beyond
+            self._limit = min(self._limit, MAX_NNZ)
         self._builder: DiskBuilder | None = None
 
     def __enter__(self) -> _RowJoiner:
@@ -111,8 +112,15 @@ class _RowJoiner:
 
     def _to_disk(self) -> None:
         if self._builder is None:
-            logger.info("memory: the matrix is larger than its share of the limit and is kept on disk")
-            self._builder = DiskBuilder(self._scratch_parent, self._n_columns, np.int32, most=self._most)
+            streamed = "; what is computed on it goes through the GPU by blocks of rows" if self._bk.name == "gpu" else ""
+            logger.info(
+                "memory: the matrix has more than %s non-zeros, its share of the limit, and is kept on disk%s",
+                f"{self._limit:,}",
+                streamed,
+            )
+            self._builder = DiskBuilder(
+                self._scratch_parent, self._n_columns, np.int32, most=self._most, device=self._bk.name
+            )
         while self._held:
             block = self._bk.csr_to_host(self._held.pop(0))
             self._builder.append(block.indptr, block.indices, block.data)

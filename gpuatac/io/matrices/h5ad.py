@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
@@ -12,13 +12,14 @@ import pandas as pd
 import scipy.sparse as sp
 
 from gpuatac import slots
-from gpuatac.backend import backend_of, is_device_array
+from gpuatac.backend import backend_of, is_device_array, is_on_disk
+from gpuatac.core.rows import MAX_NNZ
 from gpuatac.errors import FileFormatError
 from gpuatac.inplace import rebuild
 from gpuatac.io.files.atomic import replacing
 from gpuatac.io.fragments.attach import records_of, set_records
 from gpuatac.io.matrices import count_files
-from gpuatac.io.matrices.csr_file import CANONICAL, DiskMatrix, is_on_disk, write_csr
+from gpuatac.io.matrices.csr_file import CANONICAL, DiskMatrix, write_csr
 from gpuatac.io.matrices.feature_names import from_fixed_width
 from gpuatac.memory import get_memory, give_back
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 NAMES_AT_ONCE = 1 << 18
 SHARE_IN_MEMORY = 4  # a matrix is read whole up to this part of the memory limit
+OWN_TYPES = (np.int32, np.float32)  # of X: counts, and what is no count
 PLAIN = {"obs", "var", "uns", "obsm", "varm", "obsp", "varp", "layers", "X"}
 
 
@@ -48,8 +50,13 @@ def read_h5ad(path: str | Path) -> AnnData:
     >>> import gpuatac as ga
     >>> adata = ga.io.read_h5ad("pbmc.h5ad")  # doctest: +SKIP
     """
+    return read_for(path, "cpu")
+
+
+def read_for(path: str | Path, device: Literal["cpu", "gpu"]) -> AnnData:
+    """``read_h5ad``; for a GPU a matrix of ours that no GPU library can index stays on disk."""
     path = Path(path)
-    adata = _read_own(path) if _is_own(path) else count_files.read_h5ad(path)
+    adata = _read_own(path, device) if _is_own(path) else count_files.read_h5ad(path)
     if slots.FRAGMENTS in adata.uns:
         set_records(adata, records_of(adata), str(path.absolute().parent))
     return adata
@@ -61,7 +68,7 @@ def _is_own(path: Path) -> bool:
         return False
     with h5py.File(path) as file:
         x = file.get("X")
-        is_ours = isinstance(x, h5py.Group) and x.attrs.get(CANONICAL, False) and x["data"].dtype == np.int32
+        is_ours = isinstance(x, h5py.Group) and x.attrs.get(CANONICAL, False) and x["data"].dtype in OWN_TYPES
         return bool(is_ours) and set(file) <= PLAIN
 
 
@@ -77,7 +84,7 @@ def _names_of(var: h5py.Group) -> pd.Index:
     return pd.Index(read_elem(stored), name=None if name == "_index" else name)
 
 
-def _read_own(path: Path) -> AnnData:
+def _read_own(path: Path, device: Literal["cpu", "gpu"]) -> AnnData:
     import anndata as ad
     from anndata.io import read_elem
 
@@ -87,7 +94,7 @@ def _read_own(path: Path) -> AnnData:
             columns = file["var"].attrs["column-order"]
             var = {name: read_elem(file["var"][name]) for name in columns}
             names = _names_of(file["var"])
-            x = _read_matrix(path, file)
+            x = _read_matrix(path, file, device)
     except (OSError, KeyError, ValueError, TypeError) as error:
         remedy = "write it again, or take a copy that is whole"
         raise FileFormatError(path, f"damaged data ({error})", "a complete .h5ad file", remedy) from error
@@ -102,22 +109,27 @@ def _read_own(path: Path) -> AnnData:
     return adata
 
 
-def _read_matrix(path: Path, file: h5py.File) -> Any:
-    """X in memory, or left on disk where it is larger than its share of the limit."""
+def _read_matrix(path: Path, file: h5py.File, device: Literal["cpu", "gpu"]) -> Any:
+    """X in memory, whole counts as int32; or left on disk where it is larger than its share of the limit, or than ``device`` takes."""
     from anndata.io import read_elem, sparse_dataset
 
     if "X" not in file:
         return None
     group = file["X"]
     if isinstance(group, h5py.Group) and group.attrs.get(CANONICAL, False):
-        n_bytes = group["data"].shape[0] * (group["data"].dtype.itemsize + group["indices"].dtype.itemsize)
-        if n_bytes > get_memory() // SHARE_IN_MEMORY:
+        nnz = group["data"].shape[0]
+        n_bytes = nnz * (group["data"].dtype.itemsize + group["indices"].dtype.itemsize)
+        if n_bytes > get_memory() // SHARE_IN_MEMORY or (device == "gpu" and nnz > MAX_NNZ):
             return sparse_dataset(h5py.File(path)["X"])
-    return read_elem(group)
+    x = read_elem(group)
+    return count_files.as_counts(x) if x.dtype == np.float32 else x
 
 
 def write_h5ad(adata: AnnData, path: str | Path, *, force: bool = False) -> Path:
     """Write ``adata`` so that it appears complete or not at all; device arrays are copied to the host.
+
+    Counts of a GPU, which are float32 there, are written as int32, as a CPU writes them: X and matrices of obsm and layers whose
+    values are whole. So a file does not tell where it was made.
 
     Parameters
     ----------
@@ -240,16 +252,29 @@ def _on_host(adata: AnnData) -> AnnData:
     parts = [adata.X, *adata.obsm.values(), *adata.obsp.values(), *adata.layers.values()]
     if not any(is_device_array(part) for part in parts if part is not None):
         return adata
-    out = adata.copy()
-    out.X = _host(out.X)
-    for mapping in (out.obsm, out.obsp, out.layers):
-        for key in list(mapping):
-            mapping[key] = _host(mapping[key])
+    if adata.is_view or adata.raw is not None:
+        adata = adata.copy()
+    import anndata as ad
+
+    out = ad.AnnData(X=None, obs=adata.obs.copy())
+    parts_of = {name: dict(getattr(adata, name)) for name in ("uns", "varm", "varp")}
+    obsm = {key: _host(value, counts=True) for key, value in adata.obsm.items()}
+    obsp = {key: _host(value) for key, value in adata.obsp.items()}
+    rebuild(out, X=_host(adata.X, counts=True), obs=out.obs, var=adata.var.copy(), obsm=obsm, obsp=obsp, **parts_of)
+    for key, value in adata.layers.items():
+        if key is not None:  # anndata 0.13: X
+            out.layers[key] = _host(value, counts=True)
+    if adata.raw is not None:
+        out.raw = adata.raw.to_adata()
     return out
 
 
-def _host(array: Any) -> Any:
+def _host(array: Any, *, counts: bool = False) -> Any:
+    """A device array on the host; float32 counts, which a GPU holds for want of whole numbers in its matrices, as int32."""
     if array is None or not is_device_array(array):
         return array
     bk = backend_of(array)
-    return bk.csr_to_host(array) if hasattr(array, "indptr") else bk.to_host(array)
+    if not hasattr(array, "indptr"):
+        return bk.to_host(array)
+    matrix = bk.csr_to_host(array)
+    return count_files.as_counts(matrix) if counts and matrix.dtype == np.float32 else matrix

@@ -110,7 +110,7 @@ def denoise(
     """
     rule = rule or PeakRule()
     sink = _Sink(source, rule, dict(writers or {}), factors_of(model, card, source, signal_depth))
-    with _Behind(sink.take) as behind:
+    with _Behind(sink.take, begin=source.bk.use) as behind:
         for code, stretch in stretches(
             model, card, source, regions=regions, extra=extra, precision=precision, compiled=compiled
         ):
@@ -131,6 +131,7 @@ def ready_model(model: str | Path | tuple[Any, ModelCard] | None, bk: Backend, *
         network, card = checkpoints.load_model(
             model, **{name: value for name, value in how.items() if value is not None}
         )
+    bk.make_room()
     return network.to("cuda" if bk.name == "gpu" else "cpu").eval(), card
 
 
@@ -345,16 +346,23 @@ class _Sink:
 
 
 class _Behind:
-    """Runs ``work`` on pieces in the order they are put, in a thread of its own; its first error is raised in the caller."""
+    """Runs ``work`` on pieces in the order they are put, in a thread of its own; its first error is raised in the caller.
 
-    def __init__(self, work: Callable[[Any], None]) -> None:
-        self._work = work
+    The thread calls ``begin`` first.
+    """
+
+    def __init__(self, work: Callable[[Any], None], begin: Callable[[], None]) -> None:
+        self._work, self._begin = work, begin
         self._queue: queue.Queue[Any] = queue.Queue(WAITING)
         self._error: BaseException | None = None
         self._stopped = False  # what still waits is dropped
         self._thread = threading.Thread(target=self._run, name="gpuatac-writing", daemon=True)
 
     def _run(self) -> None:
+        try:
+            self._begin()
+        except BaseException as error:  # noqa: BLE001 - raised again by ``put`` or at the end
+            self._error, self._stopped = error, True
         while (piece := self._queue.get()) is not None:
             if self._stopped:
                 continue

@@ -140,7 +140,8 @@ def evaluate_denoiser(
     device
         Where to compute: "auto" takes a GPU where there is one.
     memory
-        About how much memory to use at most, such as 4G; by default 70 % of what is available.
+        About how much memory to use at most, such as 4G; by default 70 % of what is available. On a GPU also the limit of the
+        tracks' memory there, by default 80 % of it; PyTorch's own is not bounded by it.
     force
         Replace existing files.
 

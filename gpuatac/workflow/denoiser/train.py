@@ -104,7 +104,8 @@ def train_denoiser(
     device
         Where to compute: "auto" takes a GPU where there is one. Under ``torchrun`` each process takes its own GPU.
     memory
-        About how much memory to use at most, such as 4G; by default 70 % of what is available.
+        About how much memory to use at most, such as 4G; by default 70 % of what is available. On a GPU also the limit of the
+        tracks' memory there, by default 80 % of it; PyTorch's own is not bounded by it.
 
     Raises
     ------
@@ -143,7 +144,9 @@ def train_denoiser(
     pad = changed.pad if changed is not None else given.get("pad")
     options = model_options.given() if isinstance(model_options, ModelOptions) else dict(model_options or {})
     check_options(MODELS[model], options)
+    distributed.own_gpu()
     backend = resolve(device)
+    backend.make_room()
     asked = Asked.of(data, pad=pad, seed=seed, device=backend.name)
     asked.kind()
     out_files = {name: out / name for name in (MODEL, STATE, HISTORY, FIGURE)}
@@ -152,7 +155,6 @@ def train_denoiser(
             check.may_write(
                 path, force=force, remedy="pass resume=True (--resume) to go on, force=True (--force) to replace it"
             )
-    distributed.own_gpu()
     where = distributed.local_device(backend.name)
     with distributed.joined(where) as ranks:
         if not ranks.first:

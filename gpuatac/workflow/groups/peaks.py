@@ -102,7 +102,7 @@ def peaks(
         Where to compute: "auto" takes a GPU where there is one.
     memory
         About how much memory to use at most, such as 4G: what does not fit stays on disk and is read by parts. By default 70 % of
-        what is available.
+        what is available; on a GPU also the limit of its memory, by default 80 % of it.
     force
         Replace existing files.
     options

@@ -96,8 +96,8 @@ def run(
         Cells of several samples are named sample#barcode, or by barcodes that only one sample has.
     memory
         About how much memory to use at most, such as "4G"; by default 70 % of what is available. Fragments and matrices
-        that would take more than their share of it stay on disk and are read by parts. As with ``gpuatac.set_memory``, the
-        limit holds for the rest of the process.
+        that would take more than their share of it stay on disk and are read by parts. On a GPU it is the limit of its memory
+        as well (by default 80 % of it). As with ``gpuatac.set_memory``, the limit holds for the rest of the process.
     options
         Any field of ``gpuatac.options.RunOptions``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from gpuatac import check, slots
 from gpuatac.device import to_device
 from gpuatac.errors import InputError, MissingFileError
 from gpuatac.io.fragments.attach import records_of, set_records
-from gpuatac.io.matrices.h5ad import read_h5ad
+from gpuatac.io.matrices.h5ad import read_for
 from gpuatac.options import STEP_NAMES, UNTIL, RunOptions, defaults
 from gpuatac.workflow.main_job import by_cluster, steps
 
@@ -177,9 +177,9 @@ def _same(f: Any, before: Any, after: Any) -> bool:
     return bool(is_path and before and after and Path(before).resolve() == Path(after).resolve())
 
 
-def load(places: Places, from_step: str, todo: list[str], device: str) -> AnnData:
+def load(places: Places, from_step: str, todo: list[str], device: Literal["cpu", "gpu"]) -> AnnData:
     """The cells to go on with, their arrays and fragments on ``device``."""
-    adata = read_h5ad(places.checkpoint if {"qc", "cells"} & set(todo) else places.final)
+    adata = read_for(places.checkpoint if {"qc", "cells"} & set(todo) else places.final, device)
     fragments_on(adata, device)
     if device == "gpu":
         to_device(adata)

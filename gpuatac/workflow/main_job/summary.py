@@ -74,6 +74,7 @@ def report_of(
     }
     if device.name == "gpu":
         out["peak_device_memory_bytes"] = device.memory()["peak"]
+        out["device_memory_limit_bytes"] = device.limit()
     if slots.TSSE in obs:
         out["median_tsse"] = float(np.median(obs[slots.TSSE]))
         out["library_tsse"] = float(adata.uns[slots.LIBRARY_TSSE])
@@ -203,7 +204,8 @@ def as_text(report: dict[str, Any]) -> str:
         f"peak memory: {report['peak_memory_bytes'] / 2**30:.1f} GiB (limit {report['memory_limit_bytes'] / 2**30:.1f} GiB)",
     ]
     if "peak_device_memory_bytes" in report:
-        lines.append(f"peak memory of the GPU: {report['peak_device_memory_bytes'] / 2**30:.1f} GiB")
+        peak_device, limit = (report[f"{name}_bytes"] / 2**30 for name in ("peak_device_memory", "device_memory_limit"))
+        lines.append(f"peak memory of the GPU: {peak_device:.1f} GiB (limit {limit:.1f} GiB)")
     return "\n".join(lines) + "\n"
 
 

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
     from gpuatac.backend import protocol
 
-SHARE = 2  # 1 / this of the free memory may hold X and X' in float64
+SHARE = 2  # 1 / this of the free memory may hold what is packed
 
 
 class Linalg:
-    """The GPU side of ``protocol.Linalg``."""
+    """The GPU side of ``protocol.Linalg``. ``free`` tells the bytes that arrays can still take; None: there is no bound."""
 
     block = 8  # a product with few vectors takes hardly longer than with one
 
-    def __init__(self, xp: Any) -> None:
+    def __init__(self, xp: Any, free: Callable[[], int] | None = None) -> None:
         self._xp = xp
+        self._free = free
 
     def _room(self) -> int:
-        cuda = getattr(self._xp, "cuda", None)
-        return int(cuda.runtime.memGetInfo()[0]) // SHARE if cuda is not None else 1 << 62
+        return 1 << 62 if self._free is None else self._free() // SHARE
 
     def _sparse(self) -> Any:
         return importlib.import_module("scipy.sparse" if self._xp is np else "cupyx.scipy.sparse")

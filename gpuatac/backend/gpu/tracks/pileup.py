@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from gpuatac.backend.gpu.launch import Launcher
 
 BITS = 32  # of a position, below the group in a key
+BASES = 1 << 24  # whose window sums are formed at once: about 100 B each
 
 
 class Pileup:
     """See ``protocol.Pileup``. A key is group << 32 | position; CuPy sorts them by radix."""
 
-    def __init__(self, xp: Any, launch: Launcher, *, budget: int = BUDGET, width: int = WIDTH) -> None:
+    def __init__(
+        self, xp: Any, launch: Launcher, *, budget: int = BUDGET, width: int = WIDTH, bases: int = BASES
+    ) -> None:
         self._xp = xp
         self._launch = launch
         self._budget = budget
         self._width = width
+        self._bases = bases
 
     def group_ends(
         self,
@@ -82,7 +86,7 @@ class Pileup:
         return Runs(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), start, end, value)
 
     def window_sums(self, runs: Runs, *, left: int, right: int, begin: int, stop: int) -> Runs:
-        """See ``protocol.Pileup.window_sums``: 24 B for each base of the windows while a group is summed."""
+        """See ``protocol.Pileup.window_sums``: only bases that a run is near are looked at, ``self._bases`` at once."""
         xp = self._xp
         nothing = xp.empty(0, np.int32), xp.empty(0, np.int32), xp.empty(0, np.int64)
         parts = [nothing, *(
@@ -93,23 +97,50 @@ class Pileup:
         return Runs(ptr, *(xp.concatenate([part[k] for part in parts]) for k in range(3)))
 
     def _sums_of_one(self, runs: tuple[Any, ...], left: int, right: int, begin: int, stop: int) -> tuple[Any, Any, Any]:
-        """Start, end and sum of one group's runs of equal sums, from the running sum over all bases."""
+        """Start, end and sum of one group's runs of equal sums."""
         xp = self._xp
-        low, high = begin - right, stop + left
-        if stop <= begin or not runs[0].size:
+        near = xp.flatnonzero((runs[1] > begin - right) & (runs[0] < stop + left))
+        if stop <= begin or not near.size:
             return xp.empty(0, np.int32), xp.empty(0, np.int32), xp.empty(0, np.int64)
-        near = xp.flatnonzero((runs[1] > low) & (runs[0] < high))
         start, end, value = (column[near].astype(np.int64) for column in runs)
-        change = xp.zeros(high - low + 1, np.int64)
-        change[xp.maximum(start, low) - low] += value  # disjoint runs: no index occurs twice
-        change[xp.minimum(end, high) - low] -= value
-        until = xp.cumsum(xp.cumsum(change[:-1]))  # over bases low .. low + k
-        n = stop - begin
-        sums = until[left + right :].copy()
-        sums[1:] -= until[: n - 1]
-        opens = xp.ones(n, bool)
-        opens[1:] = sums[1:] != sums[:-1]
-        at = xp.flatnonzero(opens)
-        edge = xp.concatenate([at, xp.full(1, n, at.dtype)])
-        some = xp.flatnonzero(sums[at] > 0)
-        return (edge[some] + begin).astype(np.int32), (edge[some + 1] + begin).astype(np.int32), sums[at[some]]
+        until = _from_zero(xp, (end - start) * value)
+
+        def before(at: Any) -> Any:
+            """The sum over all bases in front of each position."""
+            run = xp.maximum(xp.searchsorted(start, at) - 1, 0)
+            return until[run] + xp.clip(at - start[run], 0, end[run] - start[run]) * value[run]
+
+        # the sum at x is over x - right ... x + left: not nought from ``left`` before a run to ``right`` behind it
+        low, high = xp.maximum(start - left, begin), xp.minimum(end + right, stop)
+        opens = xp.ones(int(low.size), bool)
+        opens[1:] = low[1:] > high[:-1]
+        first = xp.flatnonzero(opens)
+        low, high = low[first], high[xp.concatenate([first[1:], xp.full(1, low.size, first.dtype)]) - 1]
+        offset = _from_zero(xp, high - low)
+        n_bases = int(offset[-1])
+        parts = []
+        for done in range(0, n_bases, self._bases):
+            at = xp.arange(done, min(done + self._bases, n_bases))
+            stretch = xp.searchsorted(offset, at, side="right") - 1
+            at = low[stretch] + (at - offset[stretch])
+            parts.append(self._equal_runs(at, at + 1, before(at + (left + 1)) - before(at - right)))
+        columns = [xp.concatenate([part[k] for part in parts]) for k in range(3)]
+        start, end, sums = self._equal_runs(*columns) if len(parts) > 1 else columns
+        some = xp.flatnonzero(sums > 0)
+        return start[some].astype(np.int32), end[some].astype(np.int32), sums[some]
+
+    def _equal_runs(self, start: Any, end: Any, value: Any) -> tuple[Any, Any, Any]:
+        """Neighbours of one value joined where they touch."""
+        xp = self._xp
+        opens = xp.ones(int(start.size), bool)
+        opens[1:] = (value[1:] != value[:-1]) | (start[1:] != end[:-1])
+        first = xp.flatnonzero(opens)
+        last = xp.concatenate([first[1:], xp.full(1, start.size, first.dtype)]) - 1
+        return start[first], end[last], value[first]
+
+
+def _from_zero(xp: Any, sizes: Any) -> Any:
+    """int64 (n + 1,): the running sum, from 0 on."""
+    out = xp.zeros(int(sizes.size) + 1, np.int64)
+    out[1:] = xp.cumsum(sizes)
+    return out
