@@ -27,7 +27,8 @@ GENOME = ga.Genome("g", {"chr1": 50_000, "chr2": 30_000, "chrM": 2_000})
 
 
 @pytest.fixture(autouse=True)
-def _limits():
+def _limits(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)  # other tests load it, and the pool is then a half
     ga.io.forget()
     gc.collect()  # arrays of earlier tests take room on a small device
     yield
@@ -89,8 +90,7 @@ def test_what_is_free_counts_the_unused_part_of_the_pool_and_what_it_may_grow_by
     assert bk.memory()["free"] == strict.device.pool
 
 
-def test_a_network_gets_its_half_from_a_pool_that_holds_nothing_yet(strict, monkeypatch, caplog):
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
+def test_a_network_gets_its_half_from_a_pool_that_holds_nothing_yet(strict, caplog):
     bk = strict.backend
     assert strict.device.pool_limit == pools.pool_sizes(strict.device.total, beside_networks=False)[1]
     bk.make_room()
@@ -102,8 +102,7 @@ def test_a_network_gets_its_half_from_a_pool_that_holds_nothing_yet(strict, monk
     assert bk.memory()["peak"] == strict.ledger.peak  # statistics are on
 
 
-def test_a_pool_in_use_stays_and_the_log_says_what_a_network_has(strict, monkeypatch, caplog):
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
+def test_a_pool_in_use_stays_and_the_log_says_what_a_network_has(strict, caplog):
     bk = strict.backend
     held = bk.xp.zeros(1000)
     before = strict.device.pool_limit

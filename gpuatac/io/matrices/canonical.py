@@ -9,7 +9,6 @@ import scipy.sparse as sp
 
 from gpuatac import slots
 from gpuatac.backend import is_device_array, is_on_disk, streams_to
-from gpuatac.core.rows import row_blocks
 from gpuatac.errors import InputError
 from gpuatac.io.matrices.csr_file import DiskMatrix, is_canonical
 from gpuatac.memory import get_memory
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 BYTES_IN_MEMORY, SHARE_IN_MEMORY = 8, 4  # of a non-zero; a matrix is read whole up to this part of the memory limit
-KEEP_NNZ = 1 << 22  # entries whose selected columns are picked at once
 
 
 def canonical_matrix(adata: AnnData) -> Any:
@@ -57,35 +55,3 @@ def canonical(x: Any) -> Any:
         x.sum_duplicates()
         x.eliminate_zeros()
     return x
-
-
-def selected_columns(adata: AnnData, features: str | np.ndarray | None) -> Any:
-    """The columns that ``features`` selects, canonical CSR on X's device."""
-    mask = slots.mask_of(adata, features)
-    x = canonical_matrix(adata)
-    if mask is None or mask.all():
-        return x
-    if is_device_array(x):
-        return x[:, np.flatnonzero(mask)]
-    return _keep_columns(x, mask)
-
-
-def _keep_columns(x: Any, mask: np.ndarray) -> Any:
-    """x[:, mask] by blocks of rows: SciPy's own indexing builds a column map per call and is slower."""
-    number = (np.cumsum(mask, dtype=np.int64) - 1).astype(np.int32)
-    pointers, indices, data = [np.zeros(1, np.int64)], [], []
-    for block in row_blocks(x, max_nnz=KEEP_NNZ):
-        keep = mask[block.indices]
-        counted = np.zeros(keep.size + 1, np.int64)
-        np.cumsum(keep, out=counted[1:])
-        pointers.append(counted[block.indptr[1:]] + pointers[-1][-1])
-        indices.append(number[block.indices[keep]])
-        data.append(block.data[keep])
-    parts = (
-        np.concatenate([np.empty(0, data[0].dtype if data else np.int32), *data]),
-        np.concatenate([number[:0], *indices]),
-    )
-    out = sp.csr_matrix((*parts, np.concatenate(pointers)), shape=(x.shape[0], int(mask.sum())))
-    out.has_sorted_indices = True
-    out.has_canonical_format = True
-    return out
