@@ -34,6 +34,7 @@ from gpuatac.io.matrices import from_fragments  # noqa: E402
 GIB = 1 << 30
 DEVICES = (8, 24, 80, 139)  # GiB
 N_CELLS, DEPTH = 150, 2_000
+TILES, SELECTED = 6_062_095, 500_000  # tiles of 500 bp of hg38; those that are selected by default
 MOST_NNZ = 2  # non-zeros that a fragment can add
 PIECE_BYTES = 48  # of an entry that is converted for a product (packed.py)
 README = REPO / "kernels" / "README.md"
@@ -49,26 +50,26 @@ def of_text(library: Path, sample, genome) -> float:
     return step.peak / n_bytes
 
 
-def of_columns(job: Job, other: Job) -> float:
-    """Bytes at the most for a column of X while features are chosen, from two widths of bins of one sample."""
-    at = [step.name for step in job.steps].index("features")
-    entries = graph_entry_bytes(job, at) * (other.nnz - job.nnz)
+def of_columns(job: Job, other: Job, name: str, found: list[Rate], per_fragment: float) -> float:
+    """Bytes at the most for a column of X in a step, from two widths of bins of one small sample; those of entries taken off."""
+    at = [step.name for step in job.steps].index(name)
+    entries = (found[at].peak - found[0].held) / per_fragment * (other.nnz - job.nnz)
     return (other.steps[at].peak - job.steps[at].peak - entries) / (other.n_columns - job.n_columns)
 
 
-def graph_entry_bytes(job: Job, at: int) -> float:
-    """Bytes held for a non-zero of X, from what tiles added."""
-    return (job.steps[at].held - job.steps[0].held) / job.nnz
+def entry_rate(found: list[Rate], per_fragment: float) -> float:
+    """Bytes at the most for a non-zero of X, beyond the columns of fragments."""
+    return max(rate.peak - found[0].held for rate in found[3:]) / per_fragment
 
 
 def rate_table(wide: list[Rate], on_host: list[Rate], per_fragment: float) -> list[str]:
     """Bytes a fragment and a non-zero, by step."""
     held = wide[0].held
     rows = [
-        f"A fragment had {per_fragment:.2f} non-zeros of X. Bytes of all that lies on the device, what earlier steps left included; the last two "
-        f"columns are those beyond the {held:.0f} of the columns of fragments.",
+        f"A fragment had {per_fragment:.2f} non-zeros of X. Bytes of all that lies on the device, what earlier steps left",
+        f"included; the last two columns are those beyond the {held:.0f} of the columns of fragments.",
         "",
-        "| Step | At the most, a fragment | The same, X on the host | Stays, a fragment | At the most, a non-zero | Stays, a non-zero |",
+        "| Step | Most, a fragment | The same, X on the host | Stays, a fragment | Most, a non-zero | Stays, a non-zero |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     began = [rate.name for rate in wide].index("tiles")
@@ -78,19 +79,24 @@ def rate_table(wide: list[Rate], on_host: list[Rate], per_fragment: float) -> li
     return rows
 
 
-def size_table(on_host: list[Rate], text_rate: float, column_rate: float) -> list[str]:
+def size_table(on_host: list[Rate], per_fragment: float, text_rate: float, column_rates: list[float]) -> list[str]:
     """The largest sample that stays on a device whole."""
     block = text.BLOCK_BYTES["gpu"] * text_rate
     piece = packed.PIECE_NNZ * PIECE_BYTES
-    fixed = max(block, graph.BLOCK_BYTES, piece)
-    most = max(rate.peak for rate in on_host)
+    columns_of = [rate * n for rate, n in zip(column_rates, (TILES, SELECTED), strict=True)]
+    fixed = max(block, graph.BLOCK_BYTES, piece + columns_of[1], columns_of[0])
+    most = on_host[0].held + MOST_NNZ * entry_rate(on_host, per_fragment)
     rows = [
-        f"Beside that, whatever the sample: {text_rate:.1f} bytes for a byte of a block of text ({block / 1e6:.0f} MB), "
-        f"{graph.BLOCK_BYTES / 1e9:.1f} GB at the most for a block of neighbours and {piece / 1e9:.1f} GB for the entries that a product "
-        f"converts, one at a time; {column_rate:.0f} bytes for each tile while features are chosen.",
+        f"Beside that, whatever the sample and never together: {text_rate:.1f} bytes for a byte of a block of text "
+        f"({block / 1e6:.0f} MB);",
+        f"{column_rates[0]:.0f} bytes a tile while features are chosen ({columns_of[0] / 1e6:.0f} MB for the {TILES / 1e6:.1f} million "
+        f"of hg38); {column_rates[1]:.0f} bytes a selected tile for doublets",
+        f"({columns_of[1] / 1e6:.0f} MB for {SELECTED:,}) and at the most {piece / 1e9:.1f} GB for the entries that a product converts; "
+        f"at the most {graph.BLOCK_BYTES / 1e9:.1f} GB for a block of neighbours.",
+        f"Below, a fragment has {MOST_NNZ} non-zeros, the most that it can have, and takes {most:.0f} bytes with X on the host.",
         "",
-        "| Device, GiB | Limit, GB | Fragments that stay, million | Entries of X that stay, million | Largest sample held whole, million fragments "
-        "| It takes at the most, GB |",
+        "| Device, GiB | Limit, GB | Fragments that stay, million | Entries of X that stay, million "
+        "| Largest sample held whole, million fragments | It takes at the most, GB |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for device in DEVICES:
@@ -99,7 +105,8 @@ def size_table(on_host: list[Rate], text_rate: float, column_rate: float) -> lis
         entries = min(limit / from_fragments.HELD_SHARE / from_fragments.ENTRY_BYTES, from_fragments.MAX_NNZ)
         largest = min(columns, entries / MOST_NNZ, (limit - fixed) / most)
         cells = (device, limit / 1e9, columns / 1e6, entries / 1e6, largest / 1e6, (largest * most + fixed) / 1e9)
-        rows.append("| " + " | ".join([str(device), f"{cells[1]:.1f}", *(f"{v:,.0f}" for v in cells[2:5]), f"{cells[5]:.1f}"]) + " |")
+        shown = [str(device), f"{cells[1]:.1f}", *(f"{value:,.0f}" for value in cells[2:5]), f"{cells[5]:.1f}"]
+        rows.append(f"| {' | '.join(shown)} |")
     return rows
 
 
@@ -113,17 +120,20 @@ def main() -> None:
         library = build(Path(name))
         for n_cells in (N_CELLS, 2 * N_CELLS):
             sample, genome = small_sample(Path(name), n_cells, DEPTH)
-            for wide in jobs:
+            for wide, done in jobs.items():
                 with strict.installed(library) as state, small_blocks(state, wide=wide):
-                    jobs[wide].append(taken(state, sample, genome))
-        with strict.installed(library) as state, small_blocks(state):
-            fine = taken(state, sample, genome, bin_size=100)
+                    done.append(taken(state, sample, genome))
+            if n_cells == N_CELLS:
+                with strict.installed(library) as state, small_blocks(state):
+                    fine = taken(state, sample, genome, bin_size=2_500)
         text_rate = of_text(library, sample, genome)
     less, more = jobs[True]
     on_host = rates(*jobs[False])
     per_fragment = (more.nnz - less.nnz) / (more.n_fragments - less.n_fragments)
-    rows = [*rate_table(rates(less, more), on_host, per_fragment), ""]
-    rows += size_table(on_host, text_rate, of_columns(more, fine))
+    wide = rates(less, more)
+    column_rates = [of_columns(less, fine, name, wide, per_fragment) for name in ("features", "doublets")]
+    rows = [*rate_table(wide, on_host, per_fragment), ""]
+    rows += size_table(on_host, per_fragment, text_rate, column_rates)
     print("\n".join(rows))
     if write:
         readme = README.read_text(encoding="utf-8")

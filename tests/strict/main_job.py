@@ -101,8 +101,8 @@ def small_blocks(state: Strict, *, wide: bool = True) -> Iterator[None]:
         yield
 
 
-def taken(state: Strict, sample, genome, *, bin_size: int = 500) -> Job:
-    """The whole job of a sample."""
+def taken(state: Strict, sample, genome, *, bin_size: int = 5_000) -> Job:
+    """The whole job of a sample. The bins are so wide that all of them have counts, whatever the number of cells."""
     steps, n_fragments = [], 0
     for step, adata in main_job(state.ledger, sample, genome, bin_size=bin_size):
         steps.append(step)
