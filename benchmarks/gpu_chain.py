@@ -65,14 +65,14 @@ def read(steps: Steps, bk, genome, blocks: list[np.ndarray]):
     from gpuatac.io.fragments.text import Wanted
 
     names = [name.encode() for name in genome.code]
-    codes = np.fromiter(genome.code.values(), np.int32)
+    chromosomes = bk.parsing.chromosomes(names, np.fromiter(genome.code.values(), np.int32), genome.sizes)
     wanted = Wanted.of(genome, min_num_fragments=200, whitelist=None, chr_m=("chrM", "M"))
     summary = ReadSummary(dropped=dict.fromkeys(DROP_REASONS, 0), n_columns=5)
     with Collector(bk, genome, mito_codes=wanted.mito_codes, scratch=None, keep_all=True) as rows:
         for text in blocks:
             here = steps.run("copy text to the device", lambda text=text: bk.asarray(text))
             parsed = steps.run(
-                "parse", lambda here=here: bk.parsing.parse_block(here, names, codes, genome.sizes, bulk=False)
+                "parse", lambda here=here: bk.parsing.parse_block(here, chromosomes, bulk=False)
             )
             steps.run("collect by chromosome", lambda parsed=parsed: rows.add(parsed))
         barcodes, totals = steps.run("choose barcodes", lambda: wanted.choose(rows, summary))

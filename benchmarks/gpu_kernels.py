@@ -109,14 +109,17 @@ def traffic(calls: dict[str, tuple], n_keys: dict[str, int]) -> dict[str, tuple[
     n = {name: int(call[0]) for name, call in calls.items()}
     text = int(calls["parse_lines"][1][0].size)
     lines = n["parse_lines"]
-    names = n_keys["name_bytes"]
     out = {
         "count_newlines": (text, text),
         "find_line_ends": (text, text + 8 * lines),
         "parse_lines": (lines, text + 44 * lines),
-        "first_of_group": (n["first_of_group"], 24 * n["first_of_group"]),
-        "names_differ": (n["names_differ"], (57 + 2 * BARCODE_LENGTH) * n["names_differ"]),
-        "gather_names": (n["gather_names"], 28 * n["gather_names"] + 2 * names),
+        "keep_lines": (lines, 78 * lines),
+        "chrom_runs": (lines, 10 * lines),
+        "find_names": (n["find_names"], (48 + 2 * BARCODE_LENGTH) * n["find_names"]),
+        "first_names": (n["first_names"], 25 * n["first_names"]),
+        "keep_names": (n["keep_names"], n["keep_names"] + (56 + 2 * BARCODE_LENGTH) * n_keys["new_names"]),
+        "place_names": (n["place_names"], (32 + BARCODE_LENGTH) * n["place_names"]),
+        "add_totals": (n["add_totals"], 35 * n["add_totals"]),
         "tile_cut_keys": (n["tile_cut_keys"], 28 * n["tile_cut_keys"]),
         "tile_span_sizes": (n["tile_span_sizes"], 16 * n["tile_span_sizes"]),
         "tile_span_keys": (n["tile_span_keys"], 20 * n["tile_span_keys"] + 8 * n_keys["tile_span_keys"]),
@@ -200,8 +203,15 @@ def run_every_kernel(xp, sparse, n: int, recorder: Recorder) -> dict[str, int]:
     from gpuatac.backend.gpu.reading.parsing import Parsing
 
     start, end, row = fragments(xp, n)
-    text = xp.asarray(fragment_text(n // 10))
-    parsed = Parsing(xp, recorder).parse_block(text, [b"chr1"], np.array([0]), np.array([SIZE]), bulk=False)
+    parsing = Parsing(xp, recorder)
+    known, table = parsing.chromosomes([b"chr1"], np.array([0]), np.array([SIZE])), parsing.barcodes(np.zeros(1, bool))
+    block, part = (parsing.parse_block(fragment_text(n // lines), known, bulk=False) for lines in (10, 40))
+    table.add(part)
+    new_names = table.totals().n
+    table.add(block)  # the table grows
+    for name in ("find_names", "first_names"):  # run again they must find the table as it is then
+        recorder.calls.pop(name)
+    table.add(block)
     counting = Counting(xp, recorder)
     n_bins = -(-SIZE // BIN)
     tiles = [
@@ -250,7 +260,7 @@ def run_every_kernel(xp, sparse, n: int, recorder: Recorder) -> dict[str, int]:
         "overlap_any": int(hits.sum()),
         "quality": int(quality.in_regions.sum()),
         "summits": run_peaks(xp, n, start, end, row, recorder),
-        "name_bytes": sum(map(len, parsed.barcodes)),
+        "new_names": new_names,
     }
 
 

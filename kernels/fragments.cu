@@ -3,17 +3,23 @@
 // parse_lines   line l is text[line_end[l - 1] + 1 .. line_end[l]), one '\r' before its end left out. The tests come in
 //               the order that protocol.Parsing.parse_block states; the first that fails is the status.
 //
+// keep_lines    the lines of one status behind one another: line l comes to row place[l] - 1, where place is the running
+//               count of those lines. The columns may be null together (names alone are kept), and so may the names.
+// chrom_runs    runs[0] = how many runs of rows of one chromosome there are, or more than max_runs; while they are no more,
+//               runs[1 + 2 j] = the first row and runs[2 + 2 j] = the code of each, in no order
+//
 // Inputs     text u8; line_end i64 (n_lines,), ascending; the known chromosomes sorted by hash: name_hash u64,
 //            name_ptr i64 (n_names + 1,) into names u8, name_code i32; sizes i64 by code; hash_mask is all ones (the
 //            tests pass fewer to force collisions).
 // Outputs    by line: status u8; chrom i16, start i32, end i32, count i32, strand i8 where kept; hash u64, name_at
 //            i64, name_length i32 of the barcode where kept, of the chromosome name where that is unknown.
 //            totals i64 (8,), zero but for totals[7] = 2^63 - 1: lines by status 0..5, kept lines that have a
-//            strand column, first line with an error.
+//            strand column, first line with an error. runs i64 (1 + 2 max_runs,), zero.
 // One thread one line. One block adds up its totals in shared memory before it adds them to the global ones.
-// Traffic    per line of L bytes: L + 8 read, 36 written. The bytes of a line are read by one thread, a warp's lines
-//            are neighbours, so the text passes once through the cache.
-// Order      integer atomicAdd and atomicMin only: no dependence on order.
+// Traffic    parse_lines, per line of L bytes: L + 8 read, 36 written. The bytes of a line are read by one thread, a warp's lines
+//            are neighbours, so the text passes once through the cache. keep_lines: 8 read per line, 35 read
+//            and written per kept line. chrom_runs: 8 per line, 2 per kept line.
+// Order      integer atomicAdd and atomicMin only: no dependence on order, but for that of the entries of runs.
 // Overflow   positions are i64; the shared totals are u32: a block sees n_lines / grid lines, below 2^32 for any
 //            text that fits a GPU; numbers saturate at 2^62 (at most ten times 2^58 is formed); start and end are
 //            stored as i32 only once 0 <= start < end <= size held, and sizes are below 2^31. A name is shorter than
@@ -222,4 +228,48 @@ extern "C" __global__ void parse_lines(const u8* __restrict__ text, const i64* _
     __syncthreads();
     if (threadIdx.x < FIRST_ERROR && block_totals[threadIdx.x])
         atomicAdd((u64*)&totals[threadIdx.x], (u64)block_totals[threadIdx.x]);
+}
+
+// Whether line l is kept: the running count of kept lines grows at it.
+__device__ __forceinline__ bool is_kept(const i64* place, i64 l) { return place[l] != (l ? place[l - 1] : 0); }
+
+extern "C" __global__ void keep_lines(const i64* __restrict__ place, i64 n_lines, const i16* __restrict__ chrom,
+                                      const i32* __restrict__ start, const i32* __restrict__ end,
+                                      const i32* __restrict__ count, const i8* __restrict__ strand,
+                                      const u64* __restrict__ hash, const i64* __restrict__ name_at,
+                                      const i32* __restrict__ name_length, i16* __restrict__ kept_chrom,
+                                      i32* __restrict__ kept_start, i32* __restrict__ kept_end,
+                                      i32* __restrict__ kept_count, i8* __restrict__ kept_strand,
+                                      u64* __restrict__ kept_hash, i64* __restrict__ kept_name_at,
+                                      i32* __restrict__ kept_name_length) {
+    FOR_EACH_ITEM(l, n_lines) {
+        if (!is_kept(place, l)) continue;
+        const i64 row = place[l] - 1;
+        if (chrom != nullptr) {
+            kept_chrom[row] = chrom[l];
+            kept_start[row] = start[l];
+            kept_end[row] = end[l];
+            kept_count[row] = count[l];
+            kept_strand[row] = strand[l];
+        }
+        if (hash != nullptr) {
+            kept_hash[row] = hash[l];
+            kept_name_at[row] = name_at[l];
+            kept_name_length[row] = name_length[l];
+        }
+    }
+}
+
+extern "C" __global__ void chrom_runs(const i64* __restrict__ place, i64 n_lines, const i16* __restrict__ kept_chrom,
+                                      i64 max_runs, i64* __restrict__ runs) {
+    FOR_EACH_ITEM(l, n_lines) {
+        if (!is_kept(place, l)) continue;
+        const i64 row = place[l] - 1;
+        if (row > 0 && kept_chrom[row - 1] == kept_chrom[row]) continue;
+        if (*(volatile i64*)&runs[0] > max_runs) continue;  // many: their number is of no use any more
+        const i64 j = (i64)atomicAdd((u64*)&runs[0], 1ULL);
+        if (j >= max_runs) continue;
+        runs[1 + 2 * j] = row;
+        runs[2 + 2 * j] = kept_chrom[row];
+    }
 }

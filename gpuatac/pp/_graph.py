@@ -99,7 +99,7 @@ def _distance_matrix(bk: Any, indices: Any, distances: Any) -> Any:
     xp = bk.xp
     n, k = indices.shape
     indptr = xp.arange(0, n * k + 1, k)
-    order = xp.argsort(indices, axis=1)
+    order = bk.graph.order_in_rows(indices)
     columns = xp.take_along_axis(indices, order, 1).ravel()
     values = xp.take_along_axis(distances, order, 1).ravel()
     return bk.sparse.csr_matrix((values, columns, indptr), shape=(n, n))

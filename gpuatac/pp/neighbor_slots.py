@@ -70,5 +70,5 @@ def neighbor_lists(adata: AnnData) -> tuple[Any, Any]:
         msg = f"rows of obsp['distances'] hold {per_row.min()} to {per_row.max()} neighbours (cells were removed); call pp.knn again."
         raise InputError(msg)
     indices, distances = d.indices.reshape(n, -1), d.data.reshape(n, -1)
-    order = xp.argsort(distances, axis=1, kind="stable") if bk.name == "cpu" else xp.argsort(distances, axis=1)
+    order = bk.graph.order_in_rows(distances)
     return xp.take_along_axis(indices, order, 1), xp.take_along_axis(distances, order, 1)

@@ -19,19 +19,24 @@ SIZES = np.array([1000, 500, 100], np.int64)
 OK = b"chr1\t5\t9\tA\t2\t+"
 
 
+def parse_with(text, names, codes, sizes, *, bulk):
+    parsing = get("cpu").parsing
+    return parsing.parse_block(text, parsing.chromosomes(names, codes, sizes), bulk=bulk)
+
+
 def parse(text, *, bulk=False, names=NAMES, codes=CODES):
     array = np.frombuffer(bytearray(text), np.uint8) if isinstance(text, bytes) else text
-    block = get("cpu").parsing.parse_block(array, names, codes, SIZES, bulk=bulk)
+    block = parse_with(array, names, codes, SIZES, bulk=bulk)
     if block.error_line < 0:
         assert block.n_lines == len(block.start) + int(block.dropped.sum())
-        assert [c.dtype.name for c in (block.chrom, block.start, block.end, block.count, block.strand, block.barcode)] == [
+        assert [c.dtype.name for c in (block.chrom, block.start, block.end, block.count, block.strand, block.names.number)] == [
             "int16", "int32", "int32", "int32", "int8", "int32",
         ]
     return block
 
 
 def rows(block):
-    barcodes = [block.barcodes[i] for i in block.barcode.tolist()]
+    barcodes = [block.names.barcodes[i] for i in block.names.number.tolist()]
     return list(
         zip(block.chrom.tolist(), block.start.tolist(), block.end.tolist(), barcodes, block.count.tolist(),
             block.strand.tolist(), strict=True)
@@ -41,14 +46,14 @@ def rows(block):
 def test_rows_come_in_the_order_of_the_file_with_barcodes_by_first_appearance():
     block = parse(b"chr2\t5\t9\tB\t2\t+\nMT\t0\t100\tA\n1\t1\t2\tB\t.\t-\n")
     assert rows(block) == [(1, 5, 9, b"B", 2, 1), (2, 0, 100, b"A", 1, 0), (0, 1, 2, b"B", 1, -1)]
-    assert block.barcodes == [b"B", b"A"]
+    assert block.names.barcodes == [b"B", b"A"]
     assert block.has_strand
     assert (block.n_lines, block.error_line, block.error_code) == (3, -1, 0)
 
 
 def test_barcodes_of_dropped_rows_are_not_listed():
     block = parse(b"chrX\t1\t2\tX\nchr1\t2\t1\tY\nchr1\t1\t2000\tZ\nchr1\t1\t2\tA\n")
-    assert block.barcodes == [b"A"]
+    assert block.names.barcodes == [b"A"]
     assert block.unknown_chroms == {b"chrX": 1}
 
 
@@ -61,8 +66,8 @@ def test_no_sixth_column_is_no_strand():
 def test_bulk_rows_have_one_barcode():
     block = parse(b"chr1\t1\t2\r\n#\nchr2\t3\t4", bulk=True)
     assert rows(block) == [(0, 1, 2, b"bulk", 1, 0), (1, 3, 4, b"bulk", 1, 0)]
-    assert block.barcodes == [b"bulk"]
-    assert parse(b"#\n", bulk=True).barcodes == []
+    assert block.names.barcodes == [b"bulk"]
+    assert parse(b"#\n", bulk=True).names.barcodes == []
     assert parse(b"chr1\t1\t2\tA\n", bulk=True).error_code == p.ERR_EXTRA
     assert parse(b"chr1\t1\n", bulk=True).error_code == p.ERR_COLUMNS
 
@@ -112,7 +117,7 @@ def test_status_of_a_line(line, status, before, end):
 @pytest.mark.parametrize("line", [b"chr1\t1\t2\tA\rB", b"chr1\t1\t2\tA\r\r"])
 def test_carriage_returns_belong_to_the_line_end_once(line):
     assert parse(line + b"\n").error_code == p.ERR_BARCODE
-    assert parse(b"chr1\t1\t2\tA\r\n").barcodes == [b"A"]
+    assert parse(b"chr1\t1\t2\tA\r\n").names.barcodes == [b"A"]
 
 
 def test_count_may_be_as_large_as_int32():
@@ -122,22 +127,22 @@ def test_count_may_be_as_large_as_int32():
 
 def test_every_byte_that_is_printable_may_stand_in_a_barcode():
     printable = bytes(range(0x20, 0x7F))
-    assert parse(b"chr1\t1\t2\t" + printable + b"\n").barcodes == [printable]
+    assert parse(b"chr1\t1\t2\t" + printable + b"\n").names.barcodes == [printable]
     for byte in {*range(256)} - {*range(0x20, 0x7F), 9, 10, 13}:
         assert parse(b"chr1\t1\t2\tA" + bytes([byte]) + b"B\n").error_code == p.ERR_BARCODE
 
 
 def test_no_text_is_no_line():
     block = parse(b"")
-    assert (block.n_lines, len(block.start), block.barcodes) == (0, 0, [])
+    assert (block.n_lines, len(block.start), block.names.barcodes) == (0, 0, [])
 
 
 def test_hundred_thousand_barcodes_are_told_apart():
     n = 100_000
     block = parse(b"".join(b"chr1\t1\t2\tbarcode%d\n" % (i * 7919 % n) for i in range(n)) * 2)
-    assert len(block.barcodes) == n
-    assert block.barcode.tolist() == [*range(n)] * 2
-    assert block.barcodes[1] == b"barcode7919"
+    assert len(block.names.barcodes) == n
+    assert block.names.number.tolist() == [*range(n)] * 2
+    assert block.names.barcodes[1] == b"barcode7919"
 
 
 def test_unknown_contigs_beyond_the_list_are_counted_together():
@@ -150,7 +155,7 @@ def test_unknown_contigs_beyond_the_list_are_counted_together():
 
 def test_a_genome_of_ten_thousand_contigs():
     names = [b"c%d" % i for i in range(10_000)]
-    block = get("cpu").parsing.parse_block(
+    block = parse_with(
         np.frombuffer(bytearray(b"c9999\t1\t2\tA\nc0\t1\t2\tA\nc10000\t1\t2\tA\n"), np.uint8), names, np.arange(10_000, dtype=np.int32),
         np.full(10_000, 5), bulk=False,
     )
@@ -257,13 +262,15 @@ SIZES_LONG = np.full(len(NAMES_LONG), 2**31 - 1, np.int64)
 def outcome(text, reach, *, bulk):
     """As ``plain``; ``reach`` beyond the text's size leaves every line to the careful path."""
     array = np.frombuffer(bytearray(text), np.uint8)
-    block = get("cpu").parsing._parse_block(array, NAMES_LONG, CODES_LONG, SIZES_LONG, bulk=bulk, reach=reach)
+    parsing = get("cpu").parsing
+    known = parsing.chromosomes(NAMES_LONG, CODES_LONG, SIZES_LONG)
+    block = parsing._parse_block(array, known, bulk=bulk, reach=reach)
     if block.error_line >= 0:
         return block.error_line, block.error_code
-    barcodes = block.barcodes
+    barcodes = block.names.barcodes
     assert barcodes == list(dict.fromkeys(row[3] for row in rows(block)))  # by first appearance, each once
-    assert block.rows.tolist() == np.bincount(block.barcode, minlength=len(barcodes)).tolist()
-    assert block.copies.tolist() == np.bincount(block.barcode, block.count, len(barcodes)).astype(int).tolist()
+    assert block.names.rows.tolist() == np.bincount(block.names.number, minlength=len(barcodes)).tolist()
+    assert block.names.copies.tolist() == np.bincount(block.names.number, block.count, len(barcodes)).astype(int).tolist()
     assert block.has_strand or not block.strand.any()
     return block.n_lines, rows(block), block.dropped.tolist(), block.unknown_chroms
 
@@ -353,11 +360,11 @@ def test_a_hundred_thousand_barcodes_with_equal_beginnings(length):
     n = 100_000
     barcodes = [b"%0*d" % (length, i) for i in np.random.default_rng(length).permutation(n).tolist()]
     array = np.frombuffer(bytearray(b"".join(b"chr1\t1\t2\t" + b + b"\t2\n" for b in barcodes * 2)), np.uint8)
-    block = get("cpu").parsing.parse_block(array, NAMES, CODES, SIZES, bulk=False)
-    assert block.barcodes == barcodes
-    assert block.barcode.tolist() == [*range(n)] * 2
-    assert set(block.rows.tolist()) == {2}
-    assert set(block.copies.tolist()) == {4}
+    block = parse_with(array, NAMES, CODES, SIZES, bulk=False)
+    assert block.names.barcodes == barcodes
+    assert block.names.number.tolist() == [*range(n)] * 2
+    assert set(block.names.rows.tolist()) == {2}
+    assert set(block.names.copies.tolist()) == {4}
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"a", b"#", b"\t", b"\r", b"\n\n", b"\r\n"])

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from sklearn.metrics import adjusted_rand_score
 
 from gpuatac.backend import as_host, backend_of, get, gpu_problem, resolve
+from gpuatac.backend.cpu.embedding import graph as cpu_graph
 from gpuatac.core.embedding.partition import by_falling_size
 from gpuatac.errors import DeviceUnavailableError, InputError
 
@@ -96,6 +97,34 @@ def test_the_tree_and_brute_force_find_the_same_neighbours():
         order = np.lexsort((np.arange(4200), far))[:6]
         np.testing.assert_array_equal(indices[i], order)
         np.testing.assert_allclose(distances[i], far[order], rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 12])
+def test_blocks_of_rows_hold_what_the_whole_holds(bk, k, monkeypatch):
+    points = bk.asarray(np.random.default_rng(6).standard_normal((230, 4)).round(1))  # some ties
+    whole = [bk.to_host(part) for part in bk.graph.knn(points, k)]
+    if bk.name == "cpu":
+        monkeypatch.setattr(cpu_graph, "BLOCK_BYTES", 2_000)
+    else:
+        monkeypatch.setattr(bk.graph, "_block_bytes", 100_000)
+    blocks = list(bk.graph.neighbour_blocks(points, k))
+    assert len(blocks) > 2
+    assert [low for low, *_ in blocks] == [0, *np.cumsum([near.shape[0] for _, near, _ in blocks])[:-1].tolist()]
+    for part, joined in zip(whole, ([bk.to_host(b[i]) for b in blocks] for i in (1, 2)), strict=True):
+        assert {b.dtype for b in joined} == {part.dtype}
+        np.testing.assert_array_equal(np.concatenate(joined), part)
+    for part, again in zip(whole, bk.graph.knn(points, k), strict=True):
+        np.testing.assert_array_equal(bk.to_host(again), part)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32, np.float64])
+def test_the_order_within_rows_is_stable(bk, dtype):
+    values = np.random.default_rng(7).integers(0, 9, (20, 31)).astype(dtype)
+    if dtype != np.int32:
+        values *= 0.37
+        values[3, 5:9] = np.inf
+    found = bk.to_host(bk.graph.order_in_rows(bk.asarray(values)))
+    np.testing.assert_array_equal(found, np.argsort(values, axis=1, kind="stable"))
 
 
 def test_distances_far_from_the_origin_are_not_lost_to_cancellation(bk):

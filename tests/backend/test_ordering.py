@@ -146,7 +146,7 @@ def merged(ordering, xp, segments, new_code, *, with_strand):
         )
         for rows, strand in segments
     ]
-    n = sum(ordering.count_kept(part.cell, code) for part in parts)
+    (n,) = ordering.count_kept([[part.cell for part in parts]], code)
     out = Columns(*(xp.zeros(n, np.int32) for _ in range(4)), xp.zeros(n, np.int8) if with_strand else None)
     came_sorted = ordering.merge_segments(parts, code, out)
     assert parts == []

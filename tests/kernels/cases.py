@@ -6,6 +6,7 @@ itself, the CPU backend.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from . import oracle, pileup_cases
 NAMES = [b"chr1", b"chr2", b"chrM", b"chr10"]
 CODES = np.array([0, 1, 3, 2], np.int32)  # by name; the code is the index into SIZES
 SIZES = np.array([10_000, 5_000, 2_000_000_000, 300], np.int64)
+IS_MITO = np.array([False, True, False, True])  # by code
 
 
 @dataclass(frozen=True)
@@ -384,6 +386,22 @@ def parsing_cases():
         "two columns": b"chr1\t1\n",
     }.items():
         yield Case("parse_block", f"bulk, {name}", (text,), {"bulk": True})
+    for changes in (1, 63, 64, 65, 66):  # about the number of runs that a block may have
+        lines = (b"%s\t%d\t%d\tA\n" % (NAMES[i % 2], i, i + 5) for i in range(changes + 1))
+        yield Case("parse_block", f"{changes} changes of chromosome", (b"".join(lines),), {"bulk": False})
+
+
+def barcode_cases():
+    texts = [random_text(seed, 200) for seed in (41, 42, 43)]
+    yield Case("barcodes", "random", (texts,), {"bulk": False})
+    yield Case("barcodes", "nothing", ([],), {"bulk": False})
+    yield Case("barcodes", "nothing kept", ([b"", b"# x\n", b"chrX\t1\t2\tA\n"],), {"bulk": False})
+    many = [b"".join(b"chr2\t1\t2\tB%d\t3\n" % i for i in range(low, low + 3_000)) for low in (0, 1_500, 6_000)]
+    yield Case("barcodes", "more names than there were slots", (many,), {"bulk": False})
+    alike = [b"".join(b"chr1\t1\t2\t" + b"A" * n + b"\n" for n in lengths) for lengths in ((3, 1, 2), (2, 40, 3, 1))]
+    yield Case("barcodes", "names alike", (alike,), {"bulk": False})
+    bulk = [b"chr1\t1\t2\nchr2\t3\t4\n", b"", b"chrM\t1\t2\nchrX\t1\t2\n"]
+    yield Case("barcodes", "bulk", (bulk,), {"bulk": True})
 
 
 def neighbour_lists(seed: int, n: int, k: int) -> np.ndarray:
@@ -424,6 +442,7 @@ def graph_cases():
 
 CASES = [
     *parsing_cases(),
+    *barcode_cases(),
     *ordering_cases(),
     *counting_cases(),
     *quality_cases(),
@@ -519,16 +538,33 @@ def _run_parse_block(bk: Any, case: Case) -> None:
     (text,) = case.arguments
     bulk = case.keywords["bulk"]
     expected = oracle.parse_block(text, NAMES, CODES, SIZES, bulk)
-    found = bk.parsing.parse_block(bk.asarray(np.frombuffer(text, np.uint8)), NAMES, CODES, SIZES, bulk=bulk)
+    known = bk.parsing.chromosomes(NAMES, CODES, SIZES)
+    found = bk.parsing.parse_block(bk.asarray(np.frombuffer(text, np.uint8)), known, bulk=bulk)
     assert found.n_lines == expected.n_lines
     assert (found.error_line, found.error_code) == expected.error
     if found.error_line >= 0:
         return
-    columns = [bk.to_host(getattr(found, name)) for name in ("chrom", "start", "end", "count", "strand", "barcode")]
+    table = bk.parsing.barcodes(IS_MITO)
+    columns = [bk.to_host(getattr(found, name)) for name in ("chrom", "start", "end", "count", "strand")]
+    columns.append(bk.to_host(table.add(found)))
     assert [str(c.dtype) for c in columns] == ["int16", "int32", "int32", "int32", "int8", "int32"]
     numbers, barcodes = oracle.distinct_names([row[-1] for row in expected.rows])
-    assert found.barcodes == barcodes
+    totals = table.totals()
+    assert totals.names(np.arange(totals.n)) == barcodes
     assert columns[-1].tolist() == numbers
+    for counted, weights in (
+        (totals.rows, None),
+        (totals.mito_rows, IS_MITO[columns[0]]),
+        (totals.copies, columns[3]),
+    ):
+        assert counted.dtype == np.int64
+        assert counted.tolist() == np.bincount(np.array(numbers, int), weights, len(barcodes)).tolist()
+    changes = np.flatnonzero(np.diff(columns[0])) + 1
+    if changes.size > 64:
+        assert found.runs is None
+    else:
+        edges = [0, *changes.tolist(), columns[0].size] if columns[0].size else [0]
+        assert found.runs == [(int(columns[0][a]), a, b) for a, b in itertools.pairwise(edges)]
     for i, column in enumerate(columns[:-1]):
         assert column.tolist() == [row[i] for row in expected.rows]
     assert isinstance(found.dropped, np.ndarray)
@@ -539,6 +575,27 @@ def _run_parse_block(bk: Any, case: Case) -> None:
     rest = sum(expected.unknown.values()) - sum(listed.values())
     assert found.unknown_chroms == (listed if not rest else {**listed, b"(other names)": rest})
     assert found.n_lines == len(expected.rows) + int(found.dropped.sum())
+
+
+def _run_barcodes(bk: Any, case: Case) -> None:
+    """Blocks one after the other: numbers by first appearance in all of them, and what is counted of each."""
+    (texts,) = case.arguments
+    bulk = case.keywords["bulk"]
+    known, table = bk.parsing.chromosomes(NAMES, CODES, SIZES), bk.parsing.barcodes(IS_MITO)
+    rows, found = [], []
+    for text in texts:
+        rows += oracle.parse_block(text, NAMES, CODES, SIZES, bulk).rows
+        block = bk.parsing.parse_block(np.frombuffer(text, np.uint8), known, bulk=bulk)
+        found += bk.to_host(table.add(block)).tolist()
+    numbers, barcodes = oracle.distinct_names([row[-1] for row in rows])
+    totals = table.totals()
+    assert found == numbers
+    assert totals.names(np.arange(totals.n)) == barcodes
+    expected = np.zeros((3, len(barcodes)), np.int64)
+    for number, row in zip(numbers, rows, strict=True):
+        expected[:, number] += 1, IS_MITO[row[0]], row[3]
+    for counted, wanted in zip((totals.rows, totals.mito_rows, totals.copies), expected, strict=True):
+        assert counted.tolist() == wanted.tolist()
 
 
 def _run_shared_neighbors(bk: Any, case: Case) -> None:
@@ -605,5 +662,6 @@ _RUNNERS = {
     "max_over_groups": _run_max_over_groups,
     "sort_fragments": _run_sort_fragments,
     "parse_block": _run_parse_block,
+    "barcodes": _run_barcodes,
     **pileup_cases.RUNNERS,
 }

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from gpuatac.backend.gpu.arrays import Arrays
 from gpuatac.backend.gpu.embedding import packed as gpu_packed
-from gpuatac.backend.gpu.embedding.graph import exact_neighbours, modularity
+from gpuatac.backend.gpu.embedding.graph import BLOCK_BYTES, exact_neighbours, modularity
 from gpuatac.backend.protocol import Csr
 from gpuatac.core.embedding import lanczos
 from gpuatac.core.embedding.lanczos import NoConvergenceError, largest_eigenpairs
@@ -276,13 +276,17 @@ def test_packed_counts_of_the_gpu_backend_equal_dense_products(room, split, monk
 # ---------------------------------------------------------------------------------------------- neighbours
 
 
-def expansion(points, m):
+def expansion(points):
     """What a GPU library does: |x|^2 - 2 xy + |y|^2 in float32, ties in no order."""
-    norm = (points * points).sum(1)
-    squared = norm[:, None] - 2 * points @ points.T + norm[None]
-    shuffle = np.random.default_rng(8).permutation(len(points))
-    near = shuffle[np.argsort(squared[:, shuffle], axis=1, kind="stable")[:, :m]]
-    return near, np.take_along_axis(squared, near, 1)
+
+    def candidates(queries, m):
+        norm = (points * points).sum(1)
+        squared = (queries * queries).sum(1)[:, None] - 2 * queries @ points.T + norm[None]
+        shuffle = np.random.default_rng(8).permutation(len(points))
+        near = shuffle[np.argsort(squared[:, shuffle], axis=1, kind="stable")[:, :m]]
+        return near, np.take_along_axis(squared, near, 1)
+
+    return candidates
 
 
 def neighbours_by_definition(points, k):
@@ -293,11 +297,12 @@ def neighbours_by_definition(points, k):
     return order, np.sqrt(np.take_along_axis(squared, order, 1))
 
 
+@pytest.mark.parametrize("block_bytes", [BLOCK_BYTES, 100_000, 1])
 @pytest.mark.parametrize("k", [1, 5, 29])
 @pytest.mark.parametrize(
     "kind", ["random", "far from the origin", "grid", "duplicates", "all equal", "an outlier"]
 )
-def test_neighbours_are_exact_in_order_and_distance(kind, k):
+def test_neighbours_are_exact_in_order_and_distance(kind, k, block_bytes):
     rng = np.random.default_rng(9)
     points = {
         "random": rng.standard_normal((150, 8)),
@@ -307,7 +312,7 @@ def test_neighbours_are_exact_in_order_and_distance(kind, k):
         "all equal": np.ones((60, 3)),
         "an outlier": np.concatenate([rng.standard_normal((100, 4)), [[1e6] * 4]]),
     }[kind].astype(np.float32)
-    indices, distances = exact_neighbours(np, points, k, expansion)
+    indices, distances = exact_neighbours(np, points, k, expansion, block_bytes)
     assert (indices.dtype, distances.dtype) == (np.int32, np.float32)
     expected_indices, expected_distances = neighbours_by_definition(points, k)
     np.testing.assert_array_equal(indices, expected_indices)
@@ -324,11 +329,14 @@ def test_few_rows_need_the_comparison_with_all_points():
     points = np.random.default_rng(11).standard_normal((600, 10)).astype(np.float32)
     asked = []
 
-    def candidates(x, m):
-        asked.append(m)
-        return expansion(x, m)
+    def index(x):
+        def candidates(queries, m):
+            asked.append(m)
+            return expansion(x)(queries, m)
 
-    indices, _ = exact_neighbours(np, points, 15, candidates)
+        return candidates
+
+    indices, _ = exact_neighbours(np, points, 15, index)
     assert asked == [15 + 1 + 8]
     np.testing.assert_array_equal(indices, neighbours_by_definition(points, 15)[0])
 

@@ -121,6 +121,9 @@ class CpuBackend:
     def check_device(self) -> None:
         """There is one CPU."""
 
+    def load_ahead(self) -> None:
+        """See ``protocol.Backend.load_ahead``."""
+
     def make_room(self) -> None:
         """PyTorch and NumPy take from one memory."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from gpuatac.backend.gpu import memory
+from gpuatac.backend.gpu import libraries, memory
 from gpuatac.backend.gpu.arrays import COUNT_DTYPE, Arrays
 from gpuatac.backend.gpu.counting.counts import Counting
 from gpuatac.backend.gpu.differential.matrices import Matrices
@@ -36,9 +36,13 @@ class GpuBackend(Arrays):
         self.counting = Counting(xp, launch)
         self.pileup = Pileup(xp, launch)
         self.peaks = Peaks(xp, launch)
-        self.linalg = Linalg(xp, lambda: min(self.memory()["free"], self.limit()))
-        self.graph = Graph(xp, launch)
+        self.linalg = Linalg(xp, self._room)
+        self.graph = Graph(xp, launch, self._room)
         self.matrices = Matrices(xp)
+
+    def _room(self) -> int:
+        """Bytes that may be taken now."""
+        return min(self.memory()["free"], self.limit())
 
     def synchronize(self) -> None:
         """See ``protocol.Backend.synchronize``."""
@@ -66,6 +70,10 @@ class GpuBackend(Arrays):
                 f"GPU {current} (CUDA_VISIBLE_DEVICES={current})."
             )
             raise DeviceUnavailableError(msg)
+
+    def load_ahead(self) -> None:
+        """See ``protocol.Backend.load_ahead``."""
+        libraries.load_ahead(prepare=self.use)
 
     def make_room(self) -> None:
         """See ``protocol.Backend.make_room``."""

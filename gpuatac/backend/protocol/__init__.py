@@ -17,7 +17,7 @@ from gpuatac.backend.protocol.differential import Matrices
 from gpuatac.backend.protocol.embedding import Graph, Linalg, Packed
 from gpuatac.backend.protocol.host import Encoding, Host, Windows
 from gpuatac.backend.protocol.peaks import Cutoffs, Geometry, Peaks, SegmentLengths, Segments, Summits
-from gpuatac.backend.protocol.reading import Ordering, ParsedBlock, Parsing, Segment
+from gpuatac.backend.protocol.reading import Barcodes, BarcodeTotals, ChromRun, Ordering, ParsedBlock, Parsing, Segment
 from gpuatac.backend.protocol.records import Pairs, Records
 from gpuatac.backend.protocol.tracks import GroupEnds, Pileup, Runs
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = [
     "STRATEGIES",
     "Backend",
+    "BarcodeTotals",
+    "Barcodes",
+    "ChromRun",
     "Counting",
     "Csr",
     "Cutoffs",
@@ -144,6 +147,10 @@ class Backend(Protocol):
 
     def check_device(self) -> None:
         """Raise DeviceUnavailableError when the calling thread is on another GPU than this backend's."""
+        ...
+
+    def load_ahead(self) -> None:
+        """Begin to import the libraries that later steps take, beside what is going on: seconds each. Nothing on a CPU."""
         ...
 
     def make_room(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
 
@@ -118,6 +118,14 @@ class Graph(Protocol):
 
     def knn(self, points: Any, k: int) -> tuple[Any, Any]:
         """Exact Euclidean neighbours without self: int32 (n, k) and float32 distances, by (distance, index)."""
+        ...
+
+    def neighbour_blocks(self, points: Any, k: int) -> Iterator[tuple[int, Any, Any]]:
+        """``knn`` by blocks of rows: the first row of each, indices and distances; what is held at once does not grow with n."""
+        ...
+
+    def order_in_rows(self, values: Any) -> Any:
+        """int64 (n, m): the stable order of each row's values, int32, float32 or float64, none of them negative."""
         ...
 
     def shared_neighbors(self, indices: Any) -> Any:

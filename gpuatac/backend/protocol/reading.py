@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
+
+MANY_RUNS = 64  # a block with more runs of rows of one chromosome is put in order of chromosomes first
 
 # Status of a parsed line. Values up to LAST_DROP are dropped and counted (same order as DROP_REASONS), the
 # higher ones are errors that stop the reading.
@@ -28,6 +31,14 @@ ERR_BARCODE = 16  # empty barcode, or a byte outside printable ASCII (0x20-0x7e)
 ERR_CHROM = 17  # empty chromosome name, or a byte outside printable ASCII
 
 
+class ChromRun(NamedTuple):
+    """Consecutive rows low ... high - 1, of one chromosome."""
+
+    code: int
+    low: int
+    high: int
+
+
 @dataclass
 class ParsedBlock:
     """The kept rows of one block of whole lines, in file order."""
@@ -38,34 +49,63 @@ class ParsedBlock:
     end: Any  # int32 (n,)
     count: Any  # int32 (n,), 1 where the column is absent or "."
     strand: Any  # int8 (n,): +1, -1, 0; zeros when there is no sixth column
-    barcode: Any  # int32 (n,): number of the row's barcode, by first appearance among kept rows
-    name_text: np.ndarray  # host uint8: the distinct barcodes one after the other
-    name_ptr: np.ndarray  # host int64 (n_names + 1,): where each of them begins
-    rows: np.ndarray  # host int64 (n_names,): kept rows of each barcode
-    copies: np.ndarray  # host int64 (n_names,): the sum of their counts
+    names: Any  # the barcodes of the rows, as ``Barcodes.add`` of the same side takes them
+    runs: list[ChromRun] | None  # of chromosomes, None for more than MANY_RUNS
     dropped: np.ndarray  # host int64 (LAST_DROP + 1,): lines by status
     unknown_chroms: dict[bytes, int] = field(default_factory=dict)
     error_line: int = -1  # 0-based line within the block of the first error, -1 for none
     error_code: int = 0
     has_strand: bool = False  # a kept row had a sixth column
 
+
+class BarcodeTotals(NamedTuple):
+    """Distinct barcodes by first appearance, all on the host: their bytes, and what was counted of each."""
+
+    text: np.ndarray  # uint8: the barcodes one after the other
+    ptr: np.ndarray  # int64 (n + 1,): where each of them begins
+    rows: np.ndarray  # int64 (n,): fragments
+    mito_rows: np.ndarray  # int64 (n,): of these, on the mitochondrial chromosome
+    copies: np.ndarray  # int64 (n,): the sum of the PCR counts
+
     @property
-    def barcodes(self) -> list[bytes]:
-        """The distinct barcodes."""
-        raw, ptr = self.name_text.tobytes(), self.name_ptr.tolist()
-        return [raw[a:b] for a, b in itertools.pairwise(ptr)]
+    def n(self) -> int:
+        """How many barcodes there are."""
+        return int(self.rows.size)
+
+    def names(self, numbers: np.ndarray) -> list[bytes]:
+        """The barcodes of these numbers."""
+        raw = self.text
+        low, high = self.ptr[numbers].tolist(), self.ptr[numbers + 1].tolist()
+        return [raw[a:b].tobytes() for a, b in zip(low, high, strict=True)]
+
+
+class Barcodes(Protocol):
+    """One number for each barcode of a file, by first appearance, and what is counted of it."""
+
+    def add(self, block: ParsedBlock) -> Any:
+        """Take the next block in file order; int32 (n,), the number of each row's barcode."""
+        ...
+
+    def totals(self) -> BarcodeTotals:
+        """All barcodes so far and their totals: on a GPU the one time that they come to the host."""
+        ...
 
 
 class Parsing(Protocol):
     """Text to columns."""
 
-    def parse_block(
-        self, text: Any, chrom_names: list[bytes], chrom_codes: np.ndarray, sizes: np.ndarray, *, bulk: bool
-    ) -> ParsedBlock:
-        """Parse a uint8 array of whole lines (the last may lack its newline; CRLF is allowed).
+    def chromosomes(self, names: list[bytes], codes: np.ndarray, sizes: np.ndarray) -> Any:
+        """What ``parse_block`` compares lines with, on the device: ``names[i]`` has code ``codes[i]``, ``sizes`` is by code."""
+        ...
 
-        ``chrom_names[i]`` maps to code ``chrom_codes[i]``; ``sizes`` (int64) is indexed by code. ``bulk``: three
-        columns and one barcode ``b"bulk"`` for all rows (further columns are an error, ERR_EXTRA).
+    def barcodes(self, is_mito: np.ndarray) -> Barcodes:
+        """An empty table; ``is_mito`` (bool, by code) says which chromosomes are mitochondrial."""
+        ...
+
+    def parse_block(self, text: Any, chromosomes: Any, *, bulk: bool) -> ParsedBlock:
+        """Parse a uint8 array of whole lines (the last may lack its newline; CRLF is allowed), on the device or the host.
+
+        ``bulk``: three columns and one barcode ``b"bulk"`` for all rows (further columns are an error, ERR_EXTRA).
         A line is tested in this order: blank (only spaces, tabs, CR) -> comment ('#' first) -> number of
         columns (split at tabs; bulk: exactly 3; else 4 to 6) -> chrom bytes -> start, end -> barcode -> count ->
         strand (each an error) -> unknown chromosome -> end <= start (BAD_LENGTH) -> start < 0 or end > size
@@ -88,8 +128,8 @@ class Segment(NamedTuple):
 class Ordering(Protocol):
     """Rows in file order to the order of ``Fragments``."""
 
-    def count_kept(self, cell: Any, new_code: Any) -> int:
-        """How many rows have new_code[cell] >= 0."""
+    def count_kept(self, groups: Sequence[Sequence[Any]], new_code: Any) -> list[int]:
+        """For each group, a list of columns ``cell``: how many of its rows have new_code[cell] >= 0."""
         ...
 
     def merge_segments(self, segments: list[Segment], new_code: Any, out: Any) -> bool:

@@ -108,8 +108,8 @@ def scores(bk: Backend, points: Any, n_cells: int, *, expected_rate: float) -> t
     ratio = (points.shape[0] - n_cells) / n_cells
     k = round(round(0.5 * n_cells**0.5) * (1 + ratio))
     k = max(1, min(k, points.shape[0] - 1))
-    indices, _ = bk.graph.knn(points, k)
-    simulated = bk.to_host((indices >= n_cells).sum(1))
+    parts = [(indices >= n_cells).sum(1) for _, indices, _ in bk.graph.neighbour_blocks(points, k)]
+    simulated = bk.to_host(bk.xp.concatenate(parts))
     q = (simulated + 1) / (k + 2)
     rho = expected_rate
     score = q * rho / ratio / (1 - rho - q * (1 - rho - rho / ratio))

@@ -31,6 +31,8 @@ DENSE_UP_TO = 64  # rows; below, and when k is close to n, the operator is writt
 EPS = float(np.finfo(np.float64).eps)
 MAX_CYCLES = 3000
 BASIS_BYTES = 96 << 20  # a basis of this size is kept before the first restart; a larger one only where k needs it
+SMALL = 1e-6  # of the operator's scale: what is left of a new row is cleaned once more
+TINY = 1e-300  # a length that may be divided by
 EQUAL = 1e-6  # of the largest: wanted values this close to each other may be copies of one
 
 
@@ -219,20 +221,44 @@ def _extend(
     basis, t = space
     so_far = basis[: j + b]
     w = _apply(xp, matvec, so_far[j:])
-    scale = max(scale, float(xp.sqrt((w * w).sum(1).max())))
+    longest = xp.sqrt((w * w).sum(1).max())
     h = so_far @ w.T
     w = w - h.T @ so_far
     correction = so_far @ w.T
     w -= correction.T @ so_far
-    column = _host(h + correction)
+    factor = _orthonormal(xp, basis, j + b, w)
+    numbers = _host(xp.concatenate([(h + correction).ravel(), factor.ravel(), longest.reshape(1)]))  # the one transfer of a step
+    column, r = numbers[: -b * b - 1].reshape(-1, b), numbers[-b * b - 1 : -1].reshape(b, b)
+    scale = max(scale, float(numbers[-1]))
     t[: j + b, j : j + b] = column
     t[j : j + b, : j + b] = column.T
     t[j : j + b, j : j + b] = (column[j:] + column[j:].T) / 2
-    return _append(xp, basis, j + b, w, scale, rng), scale
+    if (np.diag(r) <= max(_floor(b), SMALL) * scale).any():  # little or nothing is left of a row
+        r = _append(xp, basis, j + b, w, scale, rng)
+    return r, scale
+
+
+def _orthonormal(xp: Any, basis: Any, j: int, w: Any) -> Any:
+    """Gram-Schmidt of the rows of w, orthogonal to the first j of the basis, into rows j ...: their factor R (b, b).
+
+    Nothing is looked at on the way, so that a device is not waited for; rows of which too little is left are garbage.
+    """
+    b = int(w.shape[0])
+    r = xp.zeros((b, b))
+    for i in range(b):
+        v, new = w[i], basis[j : j + i]
+        for _ in range(2 if i else 0):
+            part = new @ v
+            v = v - part @ new
+            r[i, :i] += part
+        length = xp.linalg.norm(v)
+        r[i, i] = length
+        basis[j + i] = v / xp.maximum(length, TINY)
+    return r
 
 
 def _append(xp: Any, basis: Any, j: int, w: Any, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """Gram-Schmidt of the rows of w, orthogonal to the first j of the basis, into rows j ...: their factor R (b, b)."""
+    """As ``_orthonormal``, row by row: one that has vanished gives way to a random direction, one of little length is cleaned."""
     b = int(w.shape[0])
     r = np.zeros((b, b))
     for i in range(b):
@@ -247,7 +273,7 @@ def _append(xp: Any, basis: Any, j: int, w: Any, scale: float, rng: np.random.Ge
             continue
         r[i, i] = length
         v = v / length
-        if length < 1e-6 * scale:  # little is left of it: clean it once more
+        if length < SMALL * scale:  # little is left of it: clean it once more
             v = v - (basis[: j + i] @ v) @ basis[: j + i]
             v = v / xp.linalg.norm(v)
         basis[j + i] = v

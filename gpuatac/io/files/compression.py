@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -66,13 +66,21 @@ def _damaged(path: Path, found: str, allowed: str, offset: int) -> FileFormatErr
     return FileFormatError(path, found, allowed, "the file is damaged: fetch it again", offset=offset)
 
 
-def _bgzf_groups(
-    path: Path, handle: FileIO, target: int, spare: list[bytearray]
-) -> Iterator[tuple[int, list[memoryview], int, list[bytearray]]]:
-    """Runs of blocks that inflate to about ``target``: file offset, compressed blocks, inflated size, buffers.
+class _Group(NamedTuple):
+    """BGZF blocks that are inflated together."""
 
-    The blocks lie in buffers that the file is read into, taken from ``spare`` when there are any; the last item
-    holds those that no later run touches, to be put back there when the run has been inflated.
+    offset: int  # of the first, in the file
+    blocks: list[memoryview]
+    runs: list[memoryview]  # the same bytes, as far as blocks lie behind one another
+    size: int  # inflated
+    used: list[bytearray]  # buffers that no later group touches
+
+
+def _bgzf_groups(path: Path, handle: FileIO, target: int, spare: list[bytearray]) -> Iterator[_Group]:
+    """Groups of blocks that inflate to about ``target``.
+
+    The blocks lie in buffers that the file is read into, taken from ``spare`` when there are any; ``used`` is to be put
+    back there when the group has been inflated.
     """
     size = path.stat().st_size
     handle.seek(max(0, size - len(BGZF_EOF)))
@@ -89,17 +97,21 @@ def _bgzf_groups(
     base, pos, stop = 0, 0, 0  # file offset of the buffer's first byte; the bytes not yet used
     at_end = False
     blocks: list[memoryview] = []
+    runs: list[memoryview] = []
     used: list[bytearray] = []
-    first, total = 0, 0
+    first, total, run = 0, 0, 0  # run: where the blocks begin that are not yet in ``runs``
     while True:
         if stop - pos < _LARGEST and not at_end:  # maybe less than a block: go on in the next buffer
             rest = view[pos:stop]
+            if run < pos:
+                runs.append(view[run:pos])
             full, buffer = buffer, spare.pop() if spare else bytearray(_LARGEST + _READ)
             if full:
                 used.append(full)
             view = memoryview(buffer)
             base, pos = base + pos - (_LARGEST - len(rest)), _LARGEST - len(rest)
             view[pos:_LARGEST] = rest
+            run = pos
             n_read = handle.readinto(view[_LARGEST:])
             stop, at_end = _LARGEST + n_read, n_read == 0
             continue
@@ -133,19 +145,50 @@ def _bgzf_groups(
         total += inflated
         pos += length
         if total >= target:
-            yield first, blocks, total, used
-            blocks, used, total = [], [], 0
+            yield _Group(first, blocks, [*runs, view[run:pos]], total, used)
+            blocks, runs, used, total, run = [], [], [], 0, pos
     if blocks:
-        yield first, blocks, total, used
+        yield _Group(first, blocks, [*runs, view[run:pos]], total, used)
 
 
-def _inflate_group(path: Path, first: int, blocks: list[memoryview], total: int) -> np.ndarray:
+def _inflate_group(path: Path, group: _Group) -> np.ndarray:
+    """The text of a group, behind HEAD_ROOM bytes."""
+    out = np.empty(HEAD_ROOM + group.size, np.uint8)
+    if not _inflate_into(group.runs, out[HEAD_ROOM:].data):
+        _inflate_blocks(path, group, out.data)
+    return out
+
+
+def _inflate_into(runs: list[memoryview], out: memoryview) -> bool:
+    """Inflate runs of gzip members straight into ``out``, other threads running meanwhile; whether they fill it just so.
+
+    isal's reader of a buffer checks sizes and sums of the members; where it refuses, or this version of isal has none,
+    the blocks are looked at one by one.
+    """
+    from isal import isal_zlib
+
+    reader = getattr(isal_zlib, "_GzipReader", None)
+    if reader is None:
+        return False
+    at = 0
+    try:
+        for run in runs:
+            source = reader(run, _READ)
+            while at < len(out) and (n := source.readinto(out[at:])):
+                at += n
+            if source.read(1):  # looks at the end of the last member, too
+                return False
+    except (EOFError, OSError, isal_zlib.error):  # type: ignore[misc]  # isal's stubs take the class for an instance
+        return False
+    return at == len(out)
+
+
+def _inflate_blocks(path: Path, group: _Group, view: memoryview) -> None:
+    """Inflate one block after another, so that the first damaged one is named."""
     from isal import igzip_lib
 
-    out = np.empty(HEAD_ROOM + total, np.uint8)
-    view = out.data
-    at, offset = HEAD_ROOM, first
-    for block in blocks:
+    at, offset = HEAD_ROOM, group.offset
+    for block in group.blocks:
         (size,) = _SIZE.unpack_from(block, len(block) - 4)
         try:
             text = igzip_lib.decompress(block, igzip_lib.DECOMP_GZIP, 15, size + _SLACK)
@@ -156,31 +199,28 @@ def _inflate_group(path: Path, first: int, blocks: list[memoryview], total: int)
         view[at : at + size] = text
         at += size
         offset += len(block)
-    return out
 
 
 def bgzf_chunks(
     path: Path, target: int, pool: ThreadPoolExecutor, window: int, advance: Callable[[int], None]
 ) -> Iterator[np.ndarray]:
     """Inflated runs of BGZF blocks, in order; the data of each begin at HEAD_ROOM."""
-    pending: deque[tuple[int, list[bytearray], Future[np.ndarray]]] = deque()
+    pending: deque[tuple[_Group, Future[np.ndarray]]] = deque()
     spare: list[bytearray] = []
     with path.open("rb", buffering=0) as handle:
         groups = _bgzf_groups(path, handle, target, spare)
         while True:
             group = next(groups, None)
             if group is not None:
-                first, blocks, total, used = group
-                n_bytes = sum(map(len, blocks))
-                pending.append((n_bytes, used, pool.submit(_inflate_group, path, first, blocks, total)))
+                pending.append((group, pool.submit(_inflate_group, path, group)))
             elif not pending:
                 return
             if group is None or len(pending) > window:
-                n_bytes, used, future = pending.popleft()
+                done, future = pending.popleft()
                 chunk = future.result()
-                spare.extend(used)  # runs end in order here: none before this one reads them any more
+                spare.extend(done.used)  # groups end in order here: none before this one reads them any more
                 yield chunk
-                advance(n_bytes)
+                advance(sum(map(len, done.blocks)))
 
 
 def _gather(pieces: list[bytes]) -> np.ndarray:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuatac import progress
-from gpuatac.backend.protocol import Segment
+from gpuatac.backend.protocol import BarcodeTotals, ChromRun, Segment
 from gpuatac.fragments import CellTotals, Columns, Fragments, ReadSummary
 from gpuatac.io.files.scratch import new_scratch
-from gpuatac.io.fragments.barcodes import BarcodeTable
 from gpuatac.memory import give_back
 from gpuatac.threads import get_threads
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 ROW_BYTES = 16  # start, end, cell and count
-MANY_RUNS = 64  # a block with more changes of chromosome is put in order of chromosomes first
 KEPT_SHARE = 5  # columns stay in memory up to this part of the limit
 
 
@@ -58,11 +56,12 @@ class Collector:
     ) -> None:
         self.bk = bk
         self.genome = genome
-        self.barcodes = BarcodeTable()
         self.has_strand = False
         self.n_rows = 0
         self._is_mito = np.zeros(len(genome.names), bool)
         self._is_mito[list(mito_codes)] = True
+        self._table = bk.parsing.barcodes(self._is_mito)
+        self._totals: BarcodeTotals | None = None
         self._segments: list[list[Segment]] = [[] for _ in genome.names]
         self._held = 0
         self._limit = sys.maxsize if keep_all else resident_limit(bk)
@@ -83,25 +82,26 @@ class Collector:
         """Whether columns went to disk, so that they should not be gathered in memory again."""
         return self._scratch is not None
 
+    @property
+    def barcodes(self) -> BarcodeTotals:
+        """The barcodes of all rows taken, and their totals; they come to the host when first asked for."""
+        if self._totals is None:
+            self._totals = self._table.totals()
+        return self._totals
+
     def add(self, block: ParsedBlock) -> None:
         """Take the rows of the next block."""
-        bk, xp = self.bk, self.bk.xp
-        pieces = list(self._by_chromosome(block))
-        n_names = block.name_ptr.size - 1
-        mito = np.zeros(n_names, np.int64)
-        for code, piece in pieces:
-            if self._is_mito[code]:
-                mito += bk.to_host(xp.bincount(piece.cell, minlength=n_names))
-        numbers = self.barcodes.add(block, mito)
-        if not pieces:
+        self._totals = None
+        n = int(block.start.shape[0])
+        cell = self._table.add(block)
+        if not n:
             return
-        remap = bk.asarray(numbers)
-        for code, piece in pieces:
-            self._segments[code].append(piece._replace(cell=remap[piece.cell]))
-        self._account(int(block.start.shape[0]), with_strand=block.has_strand)
+        for code, piece in self._by_chromosome(block, cell):
+            self._segments[code].append(piece)
+        self._account(n, with_strand=block.has_strand)
 
     def add_fragments(self, fragments: Fragments) -> None:
-        """Take the rows of a table whose barcodes were not seen before."""
+        """Take the rows of a table; nothing else is taken then."""
         bk, xp = self.bk, self.bk.xp
         n = fragments.n_cells
         rows, mito, copies = (np.zeros(n, np.int64) for _ in range(3))
@@ -114,28 +114,24 @@ class Collector:
             self._segments[code].append(Segment(*part))
         names = [name.encode() for name in fragments.barcodes.tolist()]
         text = np.frombuffer(b"".join(names), np.uint8)
-        self.barcodes.add_names(text, np.cumsum([0, *map(len, names)], dtype=np.int64), rows, mito, copies)
+        self._totals = BarcodeTotals(text, np.cumsum([0, *map(len, names)], dtype=np.int64), rows, mito, copies)
         self.n_rows += len(fragments)
         self.has_strand |= fragments.strand is not None
 
-    def _by_chromosome(self, block: ParsedBlock) -> Iterator[tuple[int, Segment]]:
+    def _by_chromosome(self, block: ParsedBlock, cell: Any) -> Iterator[tuple[int, Segment]]:
         xp = self.bk.xp
-        n = int(block.chrom.shape[0])
-        if not n:
-            return
         strand = block.strand if block.has_strand else None
-        columns: tuple[Any, ...] = (block.start, block.end, block.barcode, block.count, strand)
-        chrom = block.chrom
-        change = xp.flatnonzero(chrom[1:] != chrom[:-1])
-        if change.shape[0] > MANY_RUNS:
-            order = xp.argsort(chrom, kind="stable")
-            chrom = chrom[order]
+        columns: tuple[Any, ...] = (block.start, block.end, cell, block.count, strand)
+        runs = block.runs
+        if runs is None:
+            order = xp.argsort(block.chrom, kind="stable")
             columns = tuple(None if c is None else c[order] for c in columns)
-            change = xp.flatnonzero(chrom[1:] != chrom[:-1])
-        edges = [0, *(change + 1).tolist(), n]
-        codes = chrom[xp.asarray(edges[:-1])].tolist()
-        for code, low, high in zip(codes, edges[:-1], edges[1:], strict=True):
-            yield code, Segment(*(None if c is None else c[low:high] for c in columns))
+            codes = xp.arange(len(self.genome.names) + 1, dtype=block.chrom.dtype)
+            edges = self.bk.to_host(xp.searchsorted(block.chrom[order], codes)).tolist()
+            runs = [ChromRun(code, *edges[code : code + 2]) for code in range(len(edges) - 1)]
+        for code, low, high in runs:
+            if low < high:
+                yield code, Segment(*(None if c is None else c[low:high] for c in columns))
 
     def _account(self, n: int, *, with_strand: bool) -> None:
         self.n_rows += n
@@ -196,7 +192,7 @@ class Collector:
     def chromosome(self, code: int) -> tuple[Columns, bool]:
         """Kept rows of one chromosome, sorted by (start, end, cell), and whether they came sorted by start; once only."""
         segments = self._take(code)
-        n = sum(self.bk.ordering.count_kept(s.cell, self._new_code) for s in segments)
+        (n,) = self.bk.ordering.count_kept([[s.cell for s in segments]], self._new_code)
         out = self._empty(n)
         return out, self.bk.ordering.merge_segments(segments, self._new_code, out)
 
@@ -209,10 +205,7 @@ class Collector:
         """Everything in memory."""
         bk = self.bk
         n_chroms = len(self.genome.names)
-        kept = [
-            sum(bk.ordering.count_kept(s.cell, self._new_code) for s in self._segments[code])
-            for code in range(n_chroms)
-        ]
+        kept = bk.ordering.count_kept([[s.cell for s in segments] for segments in self._segments], self._new_code)
         ptr = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
         flat = self._empty(int(ptr[-1]))
         whole = Fragments(self.genome, barcodes, ptr, *flat, summary, totals)

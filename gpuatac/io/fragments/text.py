@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 BULK_COLUMNS = 3  # a BED file: one sample, no barcodes
+#: Bytes of text parsed at once. A GPU is busy with more of it, and each block costs a few transfers and launches.
+BLOCK_BYTES = {"cpu": 16 << 20, "gpu": 64 << 20}
+BLOCK_SHARE = 16  # 1 / this of the memory limit at most
+LEAST_BLOCK = 1 << 20
+INFLATED_AHEAD = 1 << 30  # bytes of text at most that wait in memory
 
 _ERRORS = {
     p.ERR_COLUMNS: (
@@ -257,9 +262,11 @@ def collect_text(path: Path, rows: Collector) -> ReadSummary:
     summary = ReadSummary(source=path.name, dropped=dict.fromkeys(DROP_REASONS, 0), compression=kind)
     dropped = np.zeros(p.LAST_DROP + 1, np.int64)
     n_threads = get_threads()
+    block_bytes = max(LEAST_BLOCK, min(BLOCK_BYTES[bk.name], bk.limit() // BLOCK_SHARE))
+    chromosomes = bk.parsing.chromosomes(names, codes, genome.sizes)
+    window = max(1, min(n_threads, INFLATED_AHEAD // block_bytes))
 
-    def take(text: np.ndarray, future: Future[ParsedBlock]) -> None:
-        block = future.result()
+    def take(text: np.ndarray, block: ParsedBlock) -> None:
         if block.error_line >= 0:
             _raise_line(path, text, block, summary.lines, bulk=summary.n_columns == BULK_COLUMNS)
         summary.lines += block.n_lines
@@ -270,23 +277,29 @@ def collect_text(path: Path, rows: Collector) -> ReadSummary:
                 summary.unknown_chroms[key] = summary.unknown_chroms.get(key, 0) + n
         rows.add(block)
 
+    pending: deque[tuple[np.ndarray, Future[ParsedBlock]]] = deque()
+
+    def take_first() -> None:
+        text, future = pending.popleft()
+        take(text, future.result())
+
     with (
         ThreadPoolExecutor(n_threads) as pool,
-        ThreadPoolExecutor(n_threads if bk.name == "cpu" else 1, initializer=bk.use) as parsers,
+        ThreadPoolExecutor(n_threads) as parsers,
         progress.bar(f"reading {path.name}", path.stat().st_size, unit="B", scale=True) as advance,
     ):
-        pending: deque[tuple[np.ndarray, Future[ParsedBlock]]] = deque()
-        for text in line_blocks(path, pool, window=n_threads, advance=advance):
+        for text in line_blocks(path, pool, block_bytes=block_bytes, window=window, advance=advance):
             if not summary.n_columns:
                 summary.n_columns = _n_columns(text)
             bulk = summary.n_columns == BULK_COLUMNS
-            pending.append(
-                (text, parsers.submit(bk.parsing.parse_block, bk.asarray(text), names, codes, genome.sizes, bulk=bulk))
-            )
+            if bk.name == "gpu":  # one thread drives the device; the next blocks are inflated meanwhile
+                take(text, bk.parsing.parse_block(text, chromosomes, bulk=bulk))
+                continue
+            pending.append((text, parsers.submit(bk.parsing.parse_block, text, chromosomes, bulk=bulk)))
             while len(pending) > n_threads:
-                take(*pending.popleft())
+                take_first()
         while pending:
-            take(*pending.popleft())
+            take_first()
     for status, reason in enumerate(DROP_REASONS[: p.LAST_DROP], start=1):
         summary.dropped[reason] = int(dropped[status])
     return summary

@@ -146,6 +146,7 @@ def run(
     genome = _genome(chosen)
     seconds: dict[str, float] = {}
     if from_step is None:
+        bk.load_ahead()  # while the fragments are read
         adata = _timed(
             seconds,
             "import",

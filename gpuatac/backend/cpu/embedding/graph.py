@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import warnings
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba as nb
 import numpy as np
 
 from gpuatac.core.embedding.partition import by_falling_size
 from gpuatac.threads import get_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @nb.njit(cache=True, nogil=True)
@@ -40,6 +43,7 @@ def _shared(lists):  # type: ignore[no-untyped-def]
     return out
 
 
+BLOCK_BYTES = 1 << 29  # of candidates that are looked at together
 DIMENSIONS_FOR_TREE = 15  # a k-d tree wins below, blocked brute force above
 
 
@@ -48,14 +52,27 @@ class Graph:
 
     def knn(self, points: Any, k: int) -> tuple[Any, Any]:
         """See ``protocol.Graph.knn``."""
+        blocks = list(self.neighbour_blocks(points, k))
+        if len(blocks) == 1:
+            return blocks[0][1:]
+        return np.concatenate([near for _, near, _ in blocks]), np.concatenate([far for *_, far in blocks])
+
+    def neighbour_blocks(self, points: Any, k: int) -> Iterator[tuple[int, Any, Any]]:
+        """See ``protocol.Graph.neighbour_blocks``."""
         from sklearn.neighbors import NearestNeighbors
 
         x = np.ascontiguousarray(points, np.float64)
         method = "kd_tree" if x.shape[1] <= DIMENSIONS_FOR_TREE and x.shape[0] > 4096 else "brute"
         ask = min(k + 2, x.shape[0])  # self, and one more so that a tie at the border is seen
         index = NearestNeighbors(n_neighbors=ask, algorithm=method, n_jobs=get_threads()).fit(x)
-        found = index.kneighbors(x, return_distance=False)
-        return _exact_order(x, found, k)
+        step = max(1, BLOCK_BYTES // (16 * ask))
+        for low in range(0, x.shape[0], step):
+            found = index.kneighbors(x[low : low + step], return_distance=False)
+            yield low, *_exact_order(x, low, found, k)
+
+    def order_in_rows(self, values: Any) -> Any:
+        """See ``protocol.Graph.order_in_rows``."""
+        return np.argsort(values, axis=1, kind="stable")
 
     def shared_neighbors(self, indices: Any) -> Any:
         """See ``protocol.Graph.shared_neighbors``."""
@@ -161,33 +178,32 @@ def _keep_compiled() -> None:
                 function.enable_caching()
 
 
-def _exact_order(x: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of ``candidates`` without self, by (exact distance, index).
+def _exact_order(x: np.ndarray, first: int, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of ``candidates`` without self, by (exact distance, index), for the rows from ``first`` on.
 
     A row whose k-th distance is not below that of its farthest candidate may tie with points outside; it is compared
     with all points.
     """
-    n, m = candidates.shape
-    indices, distances = np.empty((n, k), np.int32), np.empty((n, k), np.float32)
+    n, (n_rows, m) = x.shape[0], candidates.shape
+    indices, distances = np.empty((n_rows, k), np.int32), np.empty((n_rows, k), np.float32)
     block = max(1, (1 << 24) // max(m * x.shape[1], 1))
-    for low in range(0, n, block):
-        rows = np.arange(low, min(low + block, n))
-        near = candidates[rows]
+    for low in range(0, n_rows, block):
+        near = candidates[low : low + block]
+        rows = np.arange(first + low, first + low + near.shape[0])
         squared = ((x[rows, None, :] - x[near]) ** 2).sum(-1)
         farthest = squared.max(1)
-        _take(near, squared, rows, k, indices, distances)
+        indices[low : low + block], distances[low : low + block] = _take(near, squared, rows, k)
         if m < n:
-            for i in rows[distances[rows, k - 1].astype(np.float64) ** 2 >= farthest * (1 - 1e-6)]:
+            last = distances[low : low + block, k - 1].astype(np.float64) ** 2
+            for i in rows[last >= farthest * (1 - 1e-6)]:
                 everyone = np.arange(n)[None, :]
-                _take(everyone, ((x[i] - x) ** 2).sum(-1)[None, :], np.array([i]), k, indices, distances)
+                one = slice(i - first, i - first + 1)
+                indices[one], distances[one] = _take(everyone, ((x[i] - x) ** 2).sum(-1)[None, :], np.array([i]), k)
     return indices, distances
 
 
-def _take(
-    near: np.ndarray, squared: np.ndarray, rows: np.ndarray, k: int, indices: np.ndarray, distances: np.ndarray
-) -> None:
-    """Write the k nearest of ``near`` for ``rows``; a point is not its own neighbour."""
+def _take(near: np.ndarray, squared: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of ``near`` for ``rows`` and their distances; a point is not its own neighbour."""
     squared[near == rows[:, None]] = np.inf
     order = np.lexsort((near, squared), axis=1)[:, :k]
-    indices[rows] = np.take_along_axis(near, order, 1)
-    distances[rows] = np.sqrt(np.take_along_axis(squared, order, 1))
+    return np.take_along_axis(near, order, 1), np.sqrt(np.take_along_axis(squared, order, 1))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba as nb
 import numpy as np
 
 from gpuatac.threads import get_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SHORT_RUN = 64  # runs of equal starts up to this length are sorted by insertion
 
@@ -137,9 +140,9 @@ _NO_STRAND = np.empty(0, np.int8)
 class Ordering:
     """The CPU side of ``protocol.Ordering``."""
 
-    def count_kept(self, cell: Any, new_code: Any) -> int:
+    def count_kept(self, groups: Sequence[Sequence[Any]], new_code: Any) -> list[int]:
         """See ``protocol.Ordering.count_kept``."""
-        return int(_count_kept(cell, new_code))
+        return [sum(int(_count_kept(cell, new_code)) for cell in cells) for cells in groups]
 
     def merge_segments(self, segments: list[Any], new_code: Any, out: Any) -> bool:
         """See ``protocol.Ordering.merge_segments``."""

@@ -13,11 +13,12 @@ are int64. Words are little-endian, as are all machines that Numba runs on. Refe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
 
+from gpuatac.backend.cpu.reading.barcodes import BarcodeTable, BlockNames
 from gpuatac.backend.cpu.reading.text_lines import (
     BC_AT,
     BC_LEN,
@@ -53,8 +54,8 @@ from gpuatac.backend.cpu.reading.text_words import (
     newline_mask,
     tab_mask,
 )
-from gpuatac.backend.protocol import ParsedBlock
-from gpuatac.backend.protocol.reading import KEPT, LAST_DROP, UNKNOWN_CHROM
+from gpuatac.backend.protocol import ChromRun, ParsedBlock
+from gpuatac.backend.protocol.reading import KEPT, LAST_DROP, MANY_RUNS, UNKNOWN_CHROM
 
 MAX_UNKNOWN = 256  # distinct unknown chromosome names remembered for each block
 SEEN = 64  # chromosome names kept at hand for files that are not sorted by chromosome
@@ -280,26 +281,49 @@ def _gather_names(text, at, length):  # type: ignore[no-untyped-def]
     return out, ptr
 
 
+def _runs(chrom: np.ndarray) -> list[ChromRun] | None:
+    """Where the chromosome changes."""
+    if not chrom.size:
+        return []
+    change = np.flatnonzero(chrom[1:] != chrom[:-1])
+    if change.size > MANY_RUNS:
+        return None
+    edges = [0, *(change + 1).tolist(), int(chrom.size)]
+    return list(map(ChromRun, chrom[edges[:-1]].tolist(), edges[:-1], edges[1:]))
+
+
+class Chromosomes(NamedTuple):
+    """The known chromosomes: their names one after the other, where each begins, its code; and sizes by code."""
+
+    text: np.ndarray
+    ptr: np.ndarray
+    codes: np.ndarray
+    sizes: np.ndarray
+
+
 class Parsing:
     """The CPU side of ``protocol.Parsing``."""
 
-    def parse_block(
-        self, text: Any, chrom_names: list[bytes], chrom_codes: np.ndarray, sizes: np.ndarray, *, bulk: bool
-    ) -> ParsedBlock:
-        """See ``protocol.Parsing.parse_block``."""
-        return self._parse_block(text, chrom_names, chrom_codes, sizes, bulk=bulk, reach=REACH)
+    def chromosomes(self, names: list[bytes], codes: np.ndarray, sizes: np.ndarray) -> Chromosomes:
+        """See ``protocol.Parsing.chromosomes``."""
+        ptr = np.concatenate([[0], np.cumsum([len(n) for n in names], dtype=np.int64)])
+        return Chromosomes(np.frombuffer(b"".join(names), np.uint8), ptr, codes.astype(np.int32), sizes.astype(np.int64))
 
-    def _parse_block(
-        self, text: Any, chrom_names: list[bytes], chrom_codes: np.ndarray, sizes: np.ndarray, *, bulk: bool, reach: int
-    ) -> ParsedBlock:
+    def barcodes(self, is_mito: np.ndarray) -> BarcodeTable:
+        """See ``protocol.Parsing.barcodes``."""
+        return BarcodeTable(is_mito)
+
+    def parse_block(self, text: Any, chromosomes: Any, *, bulk: bool) -> ParsedBlock:
+        """See ``protocol.Parsing.parse_block``."""
+        return self._parse_block(text, chromosomes, bulk=bulk, reach=REACH)
+
+    def _parse_block(self, text: Any, chromosomes: Chromosomes, *, bulk: bool, reach: int) -> ParsedBlock:
         text = np.ascontiguousarray(text)  # it is read by address
         if text.size and text[-1] != NEWLINE:
             text = np.concatenate([text, np.array([NEWLINE], np.uint8)])
-        names = np.frombuffer(b"".join(chrom_names), np.uint8)
-        name_ptr = np.concatenate([[0], np.cumsum([len(n) for n in chrom_names], dtype=np.int64)])
         n_lines = _count_lines(text)
         n, rows, known, dropped, unknown_names, error_line, error_code = _parse(
-            text, n_lines, names, name_ptr, chrom_codes.astype(np.int32), sizes.astype(np.int64), bulk, reach
+            text, n_lines, *chromosomes, bulk, reach
         )
         chrom, start, end, count, strand, barcode = rows
         if bulk:
@@ -317,11 +341,10 @@ class Parsing:
             end=end[:n],
             count=count[:n],
             strand=strand[:n] if strand.size else np.zeros(n, np.int8),
-            barcode=barcode[:n],
-            name_text=name_text,
-            name_ptr=name_ptr,
-            rows=known[:, KNOWN_ROWS].copy(),
-            copies=known[:, KNOWN_COPIES].copy(),
+            names=BlockNames(
+                barcode[:n], name_text, name_ptr, known[:, KNOWN_ROWS].copy(), known[:, KNOWN_COPIES].copy()
+            ),
+            runs=_runs(chrom[:n]),
             dropped=dropped,
             unknown_chroms=unknown,
             error_line=error_line,

@@ -328,20 +328,18 @@ class Counting:
     def _count(self, key: Any) -> tuple[Any, Any]:
         """The distinct keys, ascending, without NO_KEY, and how often each occurs; sorts ``key`` in place."""
         key.sort()
-        n = int(self._xp.searchsorted(key, self._xp.asarray(np.array([NO_KEY])))[0])
-        key, edge = self._runs(key[:n])
+        key, edge = self._runs(key)
         return key, edge[1:] - edge[:-1]
 
     def _runs(self, key: Any) -> tuple[Any, Any]:
-        """The distinct values of a sorted array, and int64 (n_distinct + 1,), the edges of their runs."""
+        """The distinct values of a sorted array but NO_KEY, and int64 (n_distinct + 1,), the edges of their runs."""
         xp = self._xp
-        n = int(key.size)
-        opens = xp.ones(n, bool)
-        opens[1:] = key[1:] != key[:-1]
+        opens = key != NO_KEY
+        opens[1:] &= key[1:] != key[:-1]
         first = xp.flatnonzero(opens)
         edge = xp.empty(first.size + 1, np.int64)
         edge[:-1] = first
-        edge[-1] = n
+        edge[-1:] = xp.searchsorted(key, xp.full(1, NO_KEY, dtype=np.int64))  # the last of them, which sorts behind every key
         return key[first], edge
 
     def _merge(self, key: Any, count: Any, more_key: Any, more_count: Any) -> tuple[Any, Any]:

@@ -50,12 +50,14 @@ def quality(
     table, n_inside = xp.zeros((n_rows, n_columns), np.int64), xp.zeros(1, np.int64)
     nothing = [xp.empty(0, np.int32)]
     small = n_rows * n_columns if n_rows * n_columns <= SMALL_TABLE else 0
+    edges = np.cumsum([0, *(int(low.size) for low, _ in regions)])
+    small_numbers = xp.asarray(np.concatenate([edges, bounds]).astype(np.int64))
     shared_lengths, shared_profile, shared_table = shared_counters(max_length + 1, n_profile, small)
     launch(
         "quality",
         columns[-1],
         *columns,
-        xp.asarray(np.array(bounds, np.int32)),
+        small_numbers[edges.size :].astype(np.int32),
         len(bounds),
         tss,
         xp.ascontiguousarray(reverse, dtype=np.uint8),
@@ -65,7 +67,7 @@ def quality(
         edge,
         xp.concatenate([*nothing, *(low for low, _ in regions)]),
         xp.concatenate([*nothing, *(high for _, high in regions)]),
-        xp.asarray(np.cumsum([0, *(int(low.size) for low, _ in regions)], dtype=np.int64)),
+        small_numbers[: edges.size],
         len(regions),
         int(as_insertion),
         max_length,
@@ -83,6 +85,6 @@ def quality(
     )
     around = None
     if sites is not None:
-        n_insertions = 2 * int(lengths.sum())
-        around = TssCounts(table[:, n_classes], table[:, n_classes + 1], profile, int(n_inside[0]), n_insertions)
+        inside, n_kept = xp.concatenate([n_inside, lengths.sum()[None]]).tolist()
+        around = TssCounts(table[:, n_classes], table[:, n_classes + 1], profile, inside, 2 * n_kept)
     return Quality(lengths, table[:, :n_classes], around, table[:, sets:].T)

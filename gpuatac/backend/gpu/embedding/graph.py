@@ -14,67 +14,131 @@ from gpuatac.backend.gpu.libraries import require
 from gpuatac.core.embedding.partition import by_falling_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from gpuatac.backend.gpu.launch import Launcher
 
-EXTRA_NEIGHBOURS = 8  # candidates beyond k and self, so that rounding cannot push a true neighbour out
-ROW_BLOCK_ELEMENTS = 1 << 26  # float64 values held at a time while distances are recomputed
+EXTRA_NEIGHBOURS = 8  # candidates beyond k, k / EXTRA_SHARE and self, so that rounding cannot push a true neighbour out
+EXTRA_SHARE = 16
+BLOCK_BYTES = 1 << 30  # of what neighbours are found with, at once
+ROOM_SHARE = 4  # 1 / this of the free memory at most is a block's
+CANDIDATE_BYTES = 128  # of a candidate of a row, while its block is in work
+ELEMENT_BYTES = 32  # of a coordinate of a candidate, while distances are recomputed
 EPS32 = float(np.finfo(np.float32).eps)
 MAX_LEVELS = 100  # of Leiden: enough to run until it converges
 LEIDEN_THETA = 1.0
+ROWS_WITH_ALL = 1024  # that are compared with all points at once
+HALF = 32  # bits of a packed key that hold what is sorted within a row
+
+
+def neighbour_blocks(
+    xp: Any, points: Any, k: int, index: Callable[[Any], Callable[[Any, int], tuple[Any, Any]]], block_bytes: int
+) -> Iterator[tuple[int, Any, Any]]:
+    """The k nearest other points of each point by (Euclidean distance, index), by blocks of rows: int32 and float32 (n_rows, k).
+
+    ``index(points32)(queries, m)`` gives m near points of each query (indices, float32 squared distances), with
+    the errors that come with |x|^2 - 2 xy + |y|^2. Their distances are recomputed in float64. A row whose
+    k-th distance is not clearly below its farthest candidate's (ties, duplicates) is compared with all
+    points. ``block_bytes`` bounds what is held beside the points.
+    """
+    n, n_dims = (int(size) for size in points.shape)
+    if n == 0 or k == 0:
+        return
+    exact = points.astype(np.float64, copy=False)
+    centred = xp.ascontiguousarray((exact - exact.mean(axis=0)).astype(np.float32))
+    m = min(n, k + 1 + EXTRA_NEIGHBOURS + k // EXTRA_SHARE)
+    candidates = index(centred)
+    rounding = (2 * n_dims + 16) * EPS32  # of a squared distance, relative to |x|^2 + |y|^2
+    elements = max(1, block_bytes // (2 * ELEMENT_BYTES))
+    step = max(1, block_bytes // (2 * m * CANDIDATE_BYTES))
+    for low in range(0, n, step):
+        own = centred[low : low + step]
+        near, approximate = candidates(own, m)
+        rows = xp.arange(low, low + int(own.shape[0]))
+        near = sorted_in_rows(xp, near)  # by index, so that a stable sort by distance breaks ties by index
+        squared = _squared(xp, exact, rows, near, elements)
+        near, squared = _nearest(xp, near, squared, k)
+        if m < n:
+            # a point y left out but nearer than d has |y| < |x| + d, which bounds the error of its distance
+            norm = xp.sqrt((own.astype(np.float64) ** 2).sum(axis=1))
+            slack = rounding * (norm**2 + (norm + xp.sqrt(squared[:, -1])) ** 2)
+            unsure = xp.flatnonzero(squared[:, -1] >= approximate.max(axis=1).astype(np.float64) - slack)
+            for first in range(0, int(unsure.size), ROWS_WITH_ALL):
+                some = unsure[first : first + ROWS_WITH_ALL]
+                near[some], squared[some] = _nearest_of_all(xp, exact, rows[some], k, block_bytes)
+        yield low, near.astype(np.int32), xp.sqrt(squared).astype(np.float32)
 
 
 def exact_neighbours(
-    xp: Any, points: Any, k: int, candidates: Callable[[Any, int], tuple[Any, Any]]
+    xp: Any,
+    points: Any,
+    k: int,
+    index: Callable[[Any], Callable[[Any, int], tuple[Any, Any]]],
+    block_bytes: int = BLOCK_BYTES,
 ) -> tuple[Any, Any]:
-    """The k nearest other points of each point by (Euclidean distance, index): int32 and float32 (n, k).
-
-    ``candidates(points32, m)`` gives m near points of each point (indices, float32 squared distances), with
-    the errors that come with |x|^2 - 2 xy + |y|^2. Their distances are recomputed in float64. A row whose
-    k-th distance is not clearly below its farthest candidate's (ties, duplicates) is compared with all
-    points.
-    """
+    """``neighbour_blocks`` together: int32 and float32 (n, k)."""
     n = int(points.shape[0])
-    exact = points.astype(np.float64)
     indices, distances = xp.empty((n, k), np.int32), xp.empty((n, k), np.float32)
-    if n == 0 or k == 0:
-        return indices, distances
-    centred = xp.ascontiguousarray((exact - exact.mean(axis=0)).astype(np.float32))
-    m = min(n, k + 1 + EXTRA_NEIGHBOURS)
-    near, approximate = candidates(centred, m)
-    near = xp.sort(near.astype(np.int64), axis=1)  # by index, so that a stable sort by distance breaks ties by index
-    norm = xp.sqrt((centred.astype(np.float64) ** 2).sum(axis=1))
-    border = approximate.max(axis=1).astype(np.float64)
-    rounding = (2 * int(points.shape[1]) + 16) * EPS32  # of a squared distance, relative to |x|^2 + |y|^2
-    unsure = []
-    step = max(1, ROW_BLOCK_ELEMENTS // (m * int(points.shape[1]) + 1))
-    for low in range(0, n, step):
-        rows = xp.arange(low, min(low + step, n))
-        squared = _nearest(xp, exact, rows, near[rows], k, indices, distances)
-        if m < n:
-            # a point y left out but nearer than d has |y| < |x| + d, which bounds the error of its distance
-            slack = rounding * (norm[rows] ** 2 + (norm[rows] + xp.sqrt(squared)) ** 2)
-            unsure.append(rows[squared >= border[rows] - slack])
-    again = xp.concatenate(unsure) if unsure else xp.empty(0, np.int64)
-    step = max(1, ROW_BLOCK_ELEMENTS // (n * int(points.shape[1])))
-    for low in range(0, int(again.size), step):
-        rows = again[low : low + step]
-        everyone = xp.broadcast_to(xp.arange(n), (int(rows.size), n))
-        _nearest(xp, exact, rows, everyone, k, indices, distances)
+    for low, near, far in neighbour_blocks(xp, points, k, index, block_bytes):
+        indices[low : low + int(near.shape[0])] = near
+        distances[low : low + int(near.shape[0])] = far
     return indices, distances
 
 
-def _nearest(xp: Any, points: Any, rows: Any, near: Any, k: int, indices: Any, distances: Any) -> Any:
-    """Write the k nearest of ``near`` (ascending indices) for ``rows``; the last's squared distance."""
-    difference = points[rows][:, None, :] - points[near]
-    squared = (difference * difference).sum(axis=2)
-    squared[near == rows[:, None]] = np.inf
-    order = xp.argsort(squared, axis=1, kind="stable")[:, :k]
-    chosen = xp.take_along_axis(squared, order, axis=1)
-    indices[rows] = xp.take_along_axis(near, order, axis=1).astype(np.int32)
-    distances[rows] = xp.sqrt(chosen).astype(np.float32)
-    return chosen[:, -1]
+def _squared(xp: Any, points: Any, rows: Any, near: Any, elements: int) -> Any:
+    """Squared distances of ``rows`` to ``near``; a point is not its own neighbour. ``elements`` coordinates at once."""
+    out = xp.empty(near.shape, np.float64)
+    step = max(1, elements // (int(near.shape[1]) * int(points.shape[1]) + 1))
+    for low in range(0, int(near.shape[0]), step):
+        difference = points[near[low : low + step]]
+        difference -= points[rows[low : low + step]][:, None, :]
+        difference *= difference
+        out[low : low + step] = difference.sum(axis=2)
+    out[near == rows[:, None]] = np.inf
+    return out
+
+
+def _nearest(xp: Any, near: Any, squared: Any, k: int) -> tuple[Any, Any]:
+    """The k nearest of each row by (distance, place), and their squared distances."""
+    m = int(near.shape[1])
+    order = order_in_rows(xp, squared)[:, :k] + xp.arange(0, near.size, m)[:, None]
+    return near.ravel()[order], squared.ravel()[order]
+
+
+def _nearest_of_all(xp: Any, points: Any, rows: Any, k: int, block_bytes: int) -> tuple[Any, Any]:
+    """The k nearest of all points for a few rows: as many points at once as ``block_bytes`` hold, the nearest so far kept."""
+    n, n_dims = (int(size) for size in points.shape)
+    n_rows = int(rows.size)
+    step = max(1, block_bytes // (2 * n_rows * max(n_dims * ELEMENT_BYTES, CANDIDATE_BYTES)))
+    near, squared = xp.empty((n_rows, 0), np.int64), xp.empty((n_rows, 0), np.float64)
+    for low in range(0, n, step):
+        more = xp.broadcast_to(xp.arange(low, min(low + step, n)), (n_rows, min(step, n - low)))
+        far = _squared(xp, points, rows, more, n_rows * step * n_dims)
+        near, squared = xp.concatenate([near, more], axis=1), xp.concatenate([squared, far], axis=1)
+        near, squared = _nearest(xp, near, squared, min(k, int(near.shape[1])))
+    return near, squared
+
+
+def sorted_in_rows(xp: Any, values: Any) -> Any:
+    """int64: each row's values, below 2^31 and not negative, in ascending order: one radix sort of (row, value)."""
+    keys = (xp.arange(int(values.shape[0]), dtype=np.int64)[:, None] << HALF) | values
+    keys = keys.ravel()
+    keys.sort()
+    keys &= (1 << HALF) - 1
+    return keys.reshape(values.shape)
+
+
+def order_in_rows(xp: Any, values: Any) -> Any:
+    """See ``protocol.Graph.order_in_rows``: radix sorts of whole numbers, which the bits of a float are that is not negative."""
+    n, m = (int(size) for size in values.shape)
+    bits = xp.ascontiguousarray(values).view(f"i{values.dtype.itemsize}")
+    row = xp.arange(n, dtype=np.int64)[:, None]
+    if bits.dtype.itemsize == 4:
+        order = xp.argsort(((row << HALF) | bits).ravel(), kind="stable")
+    else:
+        by_value = xp.argsort(bits.ravel(), kind="stable")
+        order = by_value[xp.argsort((by_value // m).astype(np.int32), kind="stable")]
+    return order.reshape(n, m) - row * m
 
 
 def modularity(xp: Any, indptr: Any, indices: Any, weights: Any, labels: Any) -> float:
@@ -93,23 +157,41 @@ def modularity(xp: Any, indptr: Any, indices: Any, weights: Any, labels: Any) ->
 class Graph:
     """The GPU side of ``protocol.Graph``."""
 
-    def __init__(self, xp: Any, launch: Launcher) -> None:
+    def __init__(self, xp: Any, launch: Launcher, room: Callable[[], int] | None = None) -> None:
         self._xp = xp
         self._launch = launch
+        self._room = room
+        self._block_bytes = BLOCK_BYTES
+
+    def _block(self) -> int:
+        """Bytes of a block: less where little memory is free."""
+        return self._block_bytes if self._room is None else max(min(self._block_bytes, self._room() // ROOM_SHARE), 1)
 
     def knn(self, points: Any, k: int) -> tuple[Any, Any]:
         """See ``protocol.Graph.knn``."""
+        return exact_neighbours(self._xp, self._xp.asarray(points), k, self._index, self._block())
+
+    def neighbour_blocks(self, points: Any, k: int) -> Iterator[tuple[int, Any, Any]]:
+        """See ``protocol.Graph.neighbour_blocks``."""
+        return neighbour_blocks(self._xp, self._xp.asarray(points), k, self._index, self._block())
+
+    def _index(self, points32: Any) -> Callable[[Any, int], tuple[Any, Any]]:
+        """What asks cuVS for near points: the nearest but for rounding."""
         require("cuvs", "Search for neighbours (pp.knn, pp.scrublet)")
         from cuvs.neighbors import brute_force
 
         xp = self._xp
+        index = brute_force.build(points32, metric="sqeuclidean")
 
-        def candidates(points32: Any, m: int) -> tuple[Any, Any]:
-            index = brute_force.build(points32, metric="sqeuclidean")
-            squared, near = brute_force.search(index, points32, m)
+        def candidates(queries: Any, m: int) -> tuple[Any, Any]:
+            squared, near = brute_force.search(index, queries, m)
             return xp.asarray(near), xp.asarray(squared)
 
-        return exact_neighbours(xp, xp.asarray(points), k, candidates)
+        return candidates
+
+    def order_in_rows(self, values: Any) -> Any:
+        """See ``protocol.Graph.order_in_rows``."""
+        return order_in_rows(self._xp, values)
 
     def shared_neighbors(self, indices: Any) -> Any:
         """See ``protocol.Graph.shared_neighbors``."""
@@ -117,7 +199,7 @@ class Graph:
         indices = xp.ascontiguousarray(indices, dtype=np.int32)
         n, k = (int(size) for size in indices.shape)
         own = xp.arange(n, dtype=np.int32)[:, None]
-        closed = xp.sort(xp.concatenate([own, indices], axis=1), axis=1)
+        closed = sorted_in_rows(xp, xp.concatenate([own, indices], axis=1)).astype(np.int32)
         shared = xp.empty((n, k), np.int32)
         self._launch("shared_neighbors", n * k, indices, closed, n * k, k, shared)
         return shared

@@ -1,23 +1,25 @@
-"""Fragment lines to columns on a GPU: three kernel passes over the text, a sort to name the barcodes."""
+"""Fragment lines to columns on a GPU: kernel passes over the text, with two transfers to the host for a block."""
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gpuatac.backend.protocol import ParsedBlock
-from gpuatac.backend.protocol.reading import KEPT, LAST_DROP, UNKNOWN_CHROM
+from gpuatac.backend.gpu.reading.barcodes import ALL_BITS, Barcodes, NameTable, RowNames
+from gpuatac.backend.protocol import ChromRun, ParsedBlock
+from gpuatac.backend.protocol.reading import KEPT, LAST_DROP, MANY_RUNS, UNKNOWN_CHROM
 
 if TYPE_CHECKING:
     from gpuatac.backend.gpu.launch import Launcher
 
 TILE = 1024  # bytes a warp looks through for newlines, as in lines.cu
 WITH_STRAND, FIRST_ERROR, N_TOTALS = 6, 7, 8  # entries of fragments.cu's totals
+MAX_RUNS = MANY_RUNS + 1
 MAX_UNKNOWN = 256  # distinct unknown chromosome names reported for each block
+SPARE = 0.75  # columns of fewer rows than this share of the lines are cut to their length
 LAST = np.iinfo(np.int64).max
-ALL_BITS = (1 << 64) - 1
 
 
 def hash_bytes(name: bytes) -> int:
@@ -30,9 +32,38 @@ def hash_bytes(name: bytes) -> int:
     return h ^ (h >> 32)
 
 
-def named(names: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Names as ``ParsedBlock`` holds them."""
-    return np.frombuffer(b"".join(names), np.uint8), np.cumsum([0, *map(len, names)], dtype=np.int64)
+class Chromosomes(NamedTuple):
+    """The known chromosomes as parse_lines takes them: by hash, of equal names the first in front."""
+
+    text: Any
+    ptr: Any
+    hash: Any
+    code: Any
+    n: int
+    sizes: Any
+
+
+class _Lines(NamedTuple):
+    """What parse_lines writes for each line, or what keep_lines leaves of it for each row; None for what is left out."""
+
+    chrom: Any
+    start: Any
+    end: Any
+    count: Any
+    strand: Any
+    hash: Any
+    name_at: Any
+    name_length: Any
+
+    @classmethod
+    def empty(cls, xp: Any, n: int, *, columns: bool = True, names: bool = True) -> _Lines:
+        types = (np.int16, np.int32, np.int32, np.int32, np.int8, np.uint64, np.int64, np.int32)
+        taken = [columns] * 5 + [names] * 3
+        return cls(*(xp.empty(n, dtype) if take else None for dtype, take in zip(types, taken, strict=True)))
+
+    def cut(self, n: int) -> _Lines:
+        """The first ``n`` rows: new arrays where much is left out, so that it is not held on to."""
+        return _Lines(*(column if column is None else _cut(column, n) for column in self))
 
 
 class Parsing:
@@ -47,142 +78,8 @@ class Parsing:
         self._launch = launch
         self._hash_mask = hash_mask
 
-    def parse_block(
-        self, text: Any, chrom_names: list[bytes], chrom_codes: np.ndarray, sizes: np.ndarray, *, bulk: bool
-    ) -> ParsedBlock:
-        """See ``protocol.Parsing.parse_block``."""
-        xp = self._xp
-        text = xp.ascontiguousarray(text)
-        line_end = self.line_ends(text)
-        n = int(line_end.size)
-        status = xp.empty(n, np.uint8)
-        chrom, strand = xp.empty(n, np.int16), xp.empty(n, np.int8)
-        start, end, count = (xp.empty(n, np.int32) for _ in range(3))
-        hashes, name_at, name_length = xp.empty(n, np.uint64), xp.empty(n, np.int64), xp.empty(n, np.int32)
-        totals = xp.zeros(N_TOTALS, np.int64)
-        totals[FIRST_ERROR] = LAST
-        self._launch(
-            "parse_lines", n, text, line_end, n, *self._chrom_table(chrom_names, chrom_codes),
-            xp.asarray(sizes, dtype=np.int64), int(bulk), self._hash_mask,
-            status, chrom, start, end, count, strand, hashes, name_at, name_length, totals,
-        )  # fmt: skip
-        total = [int(x) for x in totals.tolist()]
-        dropped = np.array(total[: LAST_DROP + 1], dtype=np.int64)
-        dropped[KEPT] = 0
-        unknown: dict[bytes, int] = {}
-        error_line = -1 if total[FIRST_ERROR] == LAST else total[FIRST_ERROR]
-        if error_line >= 0:
-            kept = xp.empty(0, np.int64)
-            error_code = int(status[error_line])
-        else:
-            kept = xp.flatnonzero(status == KEPT)
-            error_code = 0
-            if total[UNKNOWN_CHROM]:
-                unknown = self._unknown(text, xp.flatnonzero(status == UNKNOWN_CHROM), hashes, name_at, name_length)
-        if bulk:
-            barcode = xp.zeros(kept.size, np.int32)
-            names = named([b"bulk"] if kept.size else [])
-        else:
-            barcode, first = self.distinct_names(text, kept, hashes, name_at, name_length)
-            names = self._names(text, first, name_at, name_length)
-        copies = xp.bincount(barcode, weights=count[kept], minlength=names[1].size - 1)  # exact below 2^53
-        return ParsedBlock(
-            n_lines=n,
-            chrom=chrom[kept],
-            start=start[kept],
-            end=end[kept],
-            count=count[kept],
-            strand=strand[kept],
-            barcode=barcode,
-            name_text=names[0],
-            name_ptr=names[1],
-            rows=np.array(xp.bincount(barcode, minlength=names[1].size - 1).tolist(), np.int64),
-            copies=np.array(copies.tolist(), np.float64).astype(np.int64),
-            dropped=dropped,
-            unknown_chroms=unknown,
-            error_line=error_line,
-            error_code=error_code,
-            has_strand=total[WITH_STRAND] > 0,
-        )
-
-    def line_ends(self, text: Any) -> Any:
-        """int64 (n_lines,): where each line's newline is; for a last line without one, the text's length."""
-        xp = self._xp
-        n = int(text.size)
-        n_tiles = -(-n // TILE)
-        found = xp.zeros(n_tiles, np.int32)
-        self._launch("count_newlines", n_tiles * 32, text, n, n_tiles, found)
-        until = xp.cumsum(found, dtype=np.int64)
-        n_newlines = int(until[-1]) if n_tiles else 0
-        open_end = n > 0 and int(text[-1]) != ord("\n")
-        line_end = xp.empty(n_newlines + open_end, np.int64)
-        self._launch("find_line_ends", n_tiles * 32, text, n, n_tiles, until - found, line_end)
-        if open_end:
-            line_end[-1] = n
-        return line_end
-
-    def distinct_names(self, text: Any, item: Any, hashes: Any, name_at: Any, name_length: Any) -> tuple[Any, Any]:
-        """Number the distinct names of the lines ``item`` in order of first appearance.
-
-        Returns int32 (n_items,), the number of each item's name, and int64 (n_names,), the first line of
-        each. Items are grouped by hash; those whose bytes differ from the first of their group are grouped
-        again.
-        """
-        xp = self._xp
-        n = int(item.size)
-        group = xp.empty(n, np.int64)
-        waiting = xp.arange(n, dtype=np.int64)
-        firsts: list[Any] = []
-        n_groups = 0
-        while waiting.size:
-            here = item[waiting]
-            by_hash = xp.argsort(hashes[here])
-            ordered = hashes[here[by_hash]]
-            opens = xp.ones(ordered.size, np.int64)
-            opens[1:] = ordered[1:] != ordered[:-1]
-            of_sorted = xp.cumsum(opens) - 1
-            found = xp.empty_like(of_sorted)
-            found[by_hash] = of_sorted
-            first = xp.full(int(of_sorted[-1]) + 1, LAST, dtype=np.int64)
-            self._launch("first_of_group", here.size, found, here, here.size, first)
-            differs = xp.empty(here.size, np.uint8)
-            self._launch("names_differ", here.size, text, name_at, name_length, found, here, first, here.size, differs)
-            group[waiting] = found + n_groups
-            n_groups += int(first.size)
-            firsts.append(first)
-            waiting = waiting[differs != 0]
-        if not firsts:
-            return xp.empty(0, np.int32), xp.empty(0, np.int64)
-        first = xp.concatenate(firsts)
-        by_appearance = xp.argsort(first)
-        number = xp.empty(n_groups, np.int32)
-        number[by_appearance] = xp.arange(n_groups, dtype=np.int32)
-        return number[group], first[by_appearance]
-
-    def _names(self, text: Any, item: Any, name_at: Any, name_length: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The names of the lines ``item`` on the host: their bytes, and where each begins (with the end of the last)."""
-        xp = self._xp
-        if not item.size:
-            return named([])
-        length = name_length[item].astype(np.int64)
-        stop = xp.cumsum(length)
-        out = xp.empty(int(stop[-1]), np.uint8)
-        self._launch("gather_names", item.size, text, name_at, name_length, item, stop - length, item.size, out)
-        return np.frombuffer(out.tobytes(), np.uint8), np.array([0, *stop.tolist()], np.int64)
-
-    def _unknown(self, text: Any, item: Any, hashes: Any, name_at: Any, name_length: Any) -> dict[bytes, int]:
-        """Lines by unknown chromosome name: the first ``MAX_UNKNOWN`` names, the rest together."""
-        number, first = self.distinct_names(text, item, hashes, name_at, name_length)
-        lines = self._xp.bincount(number, minlength=int(first.size)).tolist()
-        raw, ptr = self._names(text, first[:MAX_UNKNOWN], name_at, name_length)
-        names = [raw[a:b].tobytes() for a, b in itertools.pairwise(ptr.tolist())]
-        out = {name: int(n) for name, n in zip(names, lines, strict=False)}
-        if len(lines) > MAX_UNKNOWN:
-            out[b"(other names)"] = int(sum(lines[MAX_UNKNOWN:]))
-        return out
-
-    def _chrom_table(self, names: list[bytes], codes: np.ndarray) -> tuple[Any, Any, Any, Any, int]:
-        """The known chromosomes as parse_lines takes them: by hash, of equal names the first in front."""
+    def chromosomes(self, names: list[bytes], codes: np.ndarray, sizes: np.ndarray) -> Chromosomes:
+        """See ``protocol.Parsing.chromosomes``."""
         xp = self._xp
         hashes = np.array([hash_bytes(name) & self._hash_mask for name in names], dtype=np.uint64)
         order = np.argsort(hashes, kind="stable")
@@ -190,7 +87,112 @@ class Parsing:
         ptr = np.zeros(len(names) + 1, np.int64)
         np.cumsum([len(name) for name in sorted_names], out=ptr[1:])
         text = np.frombuffer(b"".join(sorted_names), np.uint8)
-        return (
+        return Chromosomes(
             xp.asarray(text), xp.asarray(ptr), xp.asarray(hashes[order]),
-            xp.asarray(np.asarray(codes)[order].astype(np.int32)), len(names),
+            xp.asarray(np.asarray(codes)[order].astype(np.int32)), len(names), xp.asarray(sizes, dtype=np.int64),
         )  # fmt: skip
+
+    def barcodes(self, is_mito: np.ndarray) -> Barcodes:
+        """See ``protocol.Parsing.barcodes``."""
+        return Barcodes(self._xp, self._launch, is_mito, self._hash_mask)
+
+    def parse_block(self, text: Any, chromosomes: Any, *, bulk: bool) -> ParsedBlock:
+        """See ``protocol.Parsing.parse_block``."""
+        xp = self._xp
+        text = xp.ascontiguousarray(xp.asarray(text))
+        line_end = self.line_ends(text)
+        n = int(line_end.size)
+        status, lines = xp.empty(n, np.uint8), _Lines.empty(xp, n)
+        totals = xp.zeros(N_TOTALS, np.int64)
+        totals[FIRST_ERROR] = LAST
+        self._launch(
+            "parse_lines", n, text, line_end, n, *chromosomes, int(bulk), self._hash_mask, status, *lines, totals
+        )
+        place, rows = self._rows(status, KEPT, lines, names=not bulk)
+        runs = xp.zeros(1 + 2 * MAX_RUNS, np.int64)
+        self._launch("chrom_runs", n, place, n, rows.chrom, MAX_RUNS, runs)
+        host = xp.concatenate([totals, runs]).tolist()
+        total, (n_runs, *run) = host[:N_TOTALS], host[N_TOTALS:]
+        failed = total[FIRST_ERROR] != LAST
+        n_kept = 0 if failed else total[KEPT]
+        dropped = np.array(total[: LAST_DROP + 1], dtype=np.int64)
+        dropped[KEPT] = 0
+        unknown: dict[bytes, int] = {}
+        if total[UNKNOWN_CHROM] and not failed:
+            unknown = self._unknown(text, status, lines, total[UNKNOWN_CHROM])
+        del lines, place, line_end
+        rows = rows.cut(n_kept)
+        return ParsedBlock(
+            n_lines=n,
+            chrom=rows.chrom,
+            start=rows.start,
+            end=rows.end,
+            count=rows.count,
+            strand=rows.strand,
+            names=None if bulk else RowNames(text, rows.name_at, rows.name_length, rows.hash),
+            runs=None if n_runs > MAX_RUNS else _runs(run[: 2 * n_runs], n_kept) if n_kept else [],
+            dropped=dropped,
+            unknown_chroms=unknown,
+            error_line=total[FIRST_ERROR] if failed else -1,
+            error_code=int(status[total[FIRST_ERROR]]) if failed else 0,
+            has_strand=total[WITH_STRAND] > 0,
+        )
+
+    def line_ends(self, text: Any) -> Any:
+        """int64 (n_lines,): where each line's newline is; for a last line without one, the text's length. One transfer."""
+        xp = self._xp
+        n = int(text.size)
+        if not n:
+            return xp.empty(0, np.int64)
+        n_tiles = -(-n // TILE)
+        found = xp.zeros(n_tiles, np.int32)
+        self._launch("count_newlines", n_tiles * 32, text, n, n_tiles, found)
+        until = xp.cumsum(found, dtype=np.int64)
+        n_newlines, last = xp.concatenate([until[-1:], text[-1:].astype(np.int64)]).tolist()
+        open_end = last != ord("\n")
+        line_end = xp.empty(n_newlines + open_end, np.int64)
+        self._launch("find_line_ends", n_tiles * 32, text, n, n_tiles, until - found, line_end)
+        if open_end:
+            line_end[-1] = n
+        return line_end
+
+    def _rows(self, status: Any, wanted: int, lines: _Lines, *, names: bool, columns: bool = True) -> tuple[Any, _Lines]:
+        """The running count of the lines of one status, and their columns and names behind one another.
+
+        The arrays are as long as there are lines: how many rows they hold is known on the device alone.
+        """
+        xp = self._xp
+        n = int(status.size)
+        place = xp.cumsum(status == wanted, dtype=np.int64)
+        rows = _Lines.empty(xp, n, columns=columns, names=names)
+        given = (line if row is not None else None for line, row in zip(lines, rows, strict=True))
+        self._launch("keep_lines", n, place, n, *given, *rows)
+        return place, rows
+
+    def _unknown(self, text: Any, status: Any, lines: _Lines, n: int) -> dict[bytes, int]:
+        """Lines by unknown chromosome name: the first ``MAX_UNKNOWN`` names, the rest together. Three transfers."""
+        xp = self._xp
+        _, rows = self._rows(status, UNKNOWN_CHROM, lines, names=True, columns=False)
+        table = NameTable(xp, self._launch, self._hash_mask)
+        rows = rows.cut(n)
+        number = table.add(RowNames(text, rows.name_at, rows.name_length, rows.hash))
+        found = xp.zeros(table.n, np.int64)
+        self._launch("add_totals", n, number, None, None, None, n, found, None, None)
+        host = xp.concatenate([found, table.ptr()[: MAX_UNKNOWN + 1]]).tolist()
+        counts, ptr = host[: table.n], host[table.n :]
+        raw = table.text()[: ptr[-1]].tobytes()
+        out = {raw[a:b]: k for (a, b), k in zip(itertools.pairwise(ptr), counts, strict=False)}
+        if table.n > MAX_UNKNOWN:
+            out[b"(other names)"] = sum(counts[MAX_UNKNOWN:])
+        return out
+
+
+def _cut(column: Any, n: int) -> Any:
+    return column[:n].copy() if n < SPARE * int(column.size) else column[:n]
+
+
+def _runs(found: list[int], n_rows: int) -> list[ChromRun]:
+    """Runs of chromosomes from pairs of first row and code in any order."""
+    pairs = sorted(zip(found[::2], found[1::2], strict=True))
+    edges = [*(row for row, _ in pairs), n_rows]
+    return [ChromRun(code, low, high) for (low, code), high in zip(pairs, edges[1:], strict=True)]

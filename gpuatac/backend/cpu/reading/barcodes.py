@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba as nb
 import numpy as np
+
+from gpuatac.backend.protocol import BarcodeTotals
 
 if TYPE_CHECKING:
     from gpuatac.backend.protocol import ParsedBlock
@@ -67,46 +70,61 @@ def _merge(table, hashes, text, ptr, n, block_text, block_ptr, out):  # type: ig
     return n
 
 
-class BarcodeTable:
-    """Distinct barcodes by first appearance, with the rows, mitochondrial rows and copies of each."""
+class BlockNames(NamedTuple):
+    """The barcodes of one block, numbered by first appearance in it."""
 
-    def __init__(self) -> None:
+    number: np.ndarray  # int32 (n_rows,): of each row's barcode
+    text: np.ndarray  # uint8: the distinct barcodes one after the other
+    ptr: np.ndarray  # int64 (n_names + 1,): where each of them begins
+    rows: np.ndarray  # int64 (n_names,): kept rows of each barcode
+    copies: np.ndarray  # int64 (n_names,): the sum of their counts
+
+    @property
+    def barcodes(self) -> list[bytes]:
+        """The distinct barcodes."""
+        raw, ptr = self.text.tobytes(), self.ptr.tolist()
+        return [raw[a:b] for a, b in itertools.pairwise(ptr)]
+
+
+class BarcodeTable:
+    """The CPU side of ``protocol.Barcodes``."""
+
+    def __init__(self, is_mito: np.ndarray) -> None:
         self.n = 0
+        self._is_mito = is_mito
         self._table = np.full(1 << 14, -1, np.int32)
         self._hashes = np.empty(1 << 13, np.uint64)
         self._ptr = np.zeros((1 << 13) + 1, np.int64)
         self._text = np.empty(1 << 18, np.uint8)
         self._totals = np.zeros((3, 1 << 13), np.int64)
 
-    @property
-    def rows(self) -> np.ndarray:
-        """int64 (n,): fragments of each barcode."""
-        return self._totals[0, : self.n]
+    def totals(self) -> BarcodeTotals:
+        """See ``protocol.Barcodes.totals``."""
+        ptr = self._ptr[: self.n + 1]
+        return BarcodeTotals(self._text[: ptr[-1]], ptr, *self._totals[:, : self.n])
 
-    @property
-    def mito_rows(self) -> np.ndarray:
-        """int64 (n,): of these, on the mitochondrial chromosome."""
-        return self._totals[1, : self.n]
+    def add(self, block: ParsedBlock) -> Any:
+        """See ``protocol.Barcodes.add``."""
+        names: BlockNames = block.names
+        numbers = self.add_names(names.text, names.ptr, names.rows, self._mito_rows(block), names.copies)
+        return numbers[names.number]
 
-    @property
-    def copies(self) -> np.ndarray:
-        """int64 (n,): sum of the PCR counts."""
-        return self._totals[2, : self.n]
-
-    def names(self, numbers: np.ndarray) -> list[bytes]:
-        """The barcodes of these numbers."""
-        raw = self._text
-        low, high = self._ptr[numbers].tolist(), self._ptr[numbers + 1].tolist()
-        return [raw[a:b].tobytes() for a, b in zip(low, high, strict=True)]
-
-    def add(self, block: ParsedBlock, mito_rows: np.ndarray) -> np.ndarray:
-        """The number of each of the block's barcodes: int32; their rows and copies are added up."""
-        return self.add_names(block.name_text, block.name_ptr, block.rows, mito_rows, block.copies)
+    def _mito_rows(self, block: ParsedBlock) -> np.ndarray:
+        """Mitochondrial rows of each of the block's barcodes."""
+        names: BlockNames = block.names
+        n = names.rows.size
+        if block.runs is None:
+            return np.bincount(names.number[self._is_mito[block.chrom]], minlength=n)
+        rows = np.zeros(n, np.int64)
+        for code, low, high in block.runs:
+            if self._is_mito[code]:
+                rows += np.bincount(names.number[low:high], minlength=n)
+        return rows
 
     def add_names(
         self, text: np.ndarray, ptr: np.ndarray, rows: np.ndarray, mito_rows: np.ndarray, copies: np.ndarray
     ) -> np.ndarray:
-        """As ``add``, for names given by their bytes and where each begins; names are distinct."""
+        """The number of each name, given by their bytes and where each begins; names are distinct, totals added up."""
         n_names = ptr.size - 1
         self._make_room(n_names, int(ptr[-1]))
         numbers = np.empty(n_names, np.int32)
