@@ -206,7 +206,7 @@ def test_stand_in_knows_the_wheels_that_are_installed():
     from strict.manifest import MODULES, installed
 
     for module in MODULES:
-        resolve(module)
+        resolve(f"{module}:__name__")
     now = installed()
     assert set(now) == set(wheels())
     for module, names in wheels().items():
