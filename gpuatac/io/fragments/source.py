@@ -24,7 +24,8 @@ from gpuatac.io.files.atomic import replacing
 from gpuatac.io.fragments.collect import ROW_BYTES, Collector, resident_limit
 from gpuatac.io.fragments.frames import is_parquet, read_parquet
 from gpuatac.io.fragments.store import META, StoredFragments, StoreWriter, is_store
-from gpuatac.io.fragments.text import Wanted, collect_text, note, read_whitelist, stem_of
+from gpuatac.io.fragments.text import Wanted, collect_text, note, stem_of
+from gpuatac.io.tables.barcode_lists import read_whitelist
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -58,7 +59,7 @@ def load_source(
     """
     check.existing_file(path, "fragment file")
     bk = resolve(device)
-    wanted = Wanted.of(genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chr_m)
+    wanted = Wanted.of(genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chr_m, sample=sample)
     head = _head(path)
     if path.is_dir() and is_store(path):
         return _from_store(path, genome, wanted, device=bk.name)
