@@ -283,7 +283,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(imported, tmp_path, cl
         (["--min-frag-length", "9", "--max-frag-length", "3"], "max_frag_length must be in [9, 2147483647], got 3."),
         (["--normalization", "TPM"], "argument --normalization: invalid choice: 'TPM'"),
         (["--groups", "HERE", "--bulk"], "bulk takes each file as one group, and groups are given as well"),
-        (["--groups", "HERE"], "none of the 1 barcodes of here.tsv is in liver.bed: it has no barcodes (3 columns); leave the list out."),
+        (["--groups", "HERE"], "none of the 1 barcodes of here.tsv is in liver.bed: it has no barcodes (3 columns); leave"),
         (["--groupby", "leiden"], "groupby 'leiden' names no column: no table of groups is given"),
         (["--min-mapq", "3"], "min_mapq is for BAM files, and none of the inputs is one; leave it out."),
         (["--names", "a", "b"], "2 sample names for 1 files"),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gpuatac.fragments import Fragments
 
 HDF5_MAGIC = b"\x89HDF"
+LONGEST_NAME = 200  # bytes of a sample's name: file systems take 255, with the suffixes
 BAM_MAGIC = b"BAM\x01"
 
 
@@ -227,6 +228,13 @@ def sample_names(
     repeated = [n for n, k in Counter(names).items() if k > 1]
     if repeated:
         msg = f"sample names must differ, got {', '.join(map(repr, repeated))} more than once; pass {of_names}=[...]{flag}."
+        raise InputError(msg)
+    long = [n for n in names if len(n.encode()) > LONGEST_NAME]
+    if long:
+        msg = (
+            f"sample names may have {LONGEST_NAME} bytes, as they name files, got one of {len(long[0].encode())} ({long[0][:30]}...); "
+            f"pass {of_names}=[...]{flag}."
+        )
         raise InputError(msg)
     bad = [n for n in names if not n or any(c in n for c in "/\\#\0") or n.startswith(".")]
     if bad:

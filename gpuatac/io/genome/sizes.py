@@ -173,8 +173,10 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
     try:
         with _open(path) as handle:
-            while chunk := handle.read(_CHUNK):
+            chunk = handle.read(_CHUNK).removeprefix(b"\xef\xbb\xbf")
+            while chunk:
                 yield chunk
+                chunk = handle.read(_CHUNK)
     except (EOFError, gzip.BadGzipFile, isal_zlib.error) as err:  # type: ignore[misc]
         allowed, remedy = "a complete gzip file", "fetch the file again"
         raise FileFormatError(path, f"gzip data that end early or do not inflate ({err})", allowed, remedy) from err

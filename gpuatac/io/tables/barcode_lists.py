@@ -26,6 +26,8 @@ _REMEDY = "give a list of barcodes"
 _CALLED = re.compile(r"is_(\w*_)?cell(_barcode)?", re.IGNORECASE)  # Cell Ranger: is__cell_barcode, is_cell, is_hg19_cell_barcode
 _YES = ("1", "1.0", "true", "True", "TRUE")
 _CORE = re.compile(r"[ACGTN]{8,}")
+_SEVERAL = re.compile(rb"[ ,;]")
+_BETWEEN = re.compile(r"[\s,;\"']+")
 _COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 
 
@@ -103,6 +105,10 @@ def _plain_list(path: Path) -> set[str] | None:
     text = read_bytes(path)
     if text.startswith(b"#") or b"\n#" in text:
         text = b"\n".join(line for line in text.split(b"\n") if not line.startswith(b"#"))
+    if b"\t" not in text and text.isascii():
+        words = [word for word in _BETWEEN.split(text.decode()) if word] if _SEVERAL.search(text) else []
+        if words and all(looks_like_barcode(word) for word in words):
+            return set(words)
     if not text.isascii() or any(mark in text for mark in (b"\t", b",", b";", b" ", b'"', b"'", b"\0")):
         return None
     words = text.decode().split()
@@ -115,10 +121,6 @@ def _is_header(names: list[str]) -> bool:
 
 def _of_table(table: Table) -> set[str]:
     rows = table.rows
-    if table.columns is None and table.separator != "\t" and table.separator:
-        words = [_bare(word) for row in rows for word in row if word is not None]
-        if all(looks_like_barcode(word) for word in words):  # a list in one line or several
-            return set(words)
     at = barcode_column(table)
     names = {_bare(row[at]): row for row in rows}
     called = [k for k, name in enumerate(table.columns or ()) if _CALLED.fullmatch(name)]
