@@ -340,7 +340,7 @@ BRAKER = (
 FLYBASE = gff("gene", 101, 900, 'gene_id "FBgn1"; gene_symbol "l(1)sc";') + gff(
     "mRNA", 101, 900, 'gene_id "FBgn1"; gene_symbol "l(1)sc"; transcript_id "FBtr1"; transcript_symbol "l(1)sc-RA";'
 )
-REFSEQ = "#gtf-version 2.2\n" + gff("gene", 101, 900, 'gene_id "A1"; transcript_id ""; gene "A1"; gene_biotype "protein_coding";') + gff(
+REFSEQ = "#gtf-version 2.2\n" + gff("gene", 101, 900, 'gene_id "A1"; transcript_id ""; gene "A1"; gene_biotype "x";') + gff(
     "transcript", 101, 900, 'gene_id "A1_1"; transcript_id "NM_1"; db_xref "GeneID:1"; gene "A1"; product "a; b"; gbkey "mRNA";'
 )
 PHYTOZOME = "##gff-version 3\n##annot-version TAIR10\n" + gff("gene", 101, 900, "ID=AT1G01.TAIR10;Name=AT1G01") + gff(

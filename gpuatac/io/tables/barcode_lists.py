@@ -26,7 +26,6 @@ _REMEDY = "give a list of barcodes"
 _CALLED = re.compile(r"is_(\w*_)?cell(_barcode)?", re.IGNORECASE)  # Cell Ranger: is__cell_barcode, is_cell, is_hg19_cell_barcode
 _YES = ("1", "1.0", "true", "True", "TRUE")
 _CORE = re.compile(r"[ACGTN]{8,}")
-_SEVERAL = re.compile(rb"[ ,;]")
 _BETWEEN = re.compile(r"[\s,;\"']+")
 _COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 
@@ -87,16 +86,11 @@ def read_whitelist(whitelist: str | Path | Iterable[str] | BarcodeList) -> Barco
     path = Path(whitelist)
     names = _plain_list(path)
     if names is None:
-        names = _of_table(read_table(path, is_header=_is_header, allowed=_ALLOWED, remedy=_REMEDY, one_column=True))
-    names.discard("")
+        table = read_table(path, is_header=_is_header, allowed=_ALLOWED, remedy=_REMEDY, one_column=True)
+        names = _of_table(table)
     if not names:
         msg = f"whitelist {path} holds no barcode; give one barcode per line."
         raise InputError(msg)
-    for name in names:
-        if not name.isascii():
-            line = next(n for n, text in enumerate(read_bytes(path).decode().splitlines(), 1) if name in text)
-            found = f"a barcode with letters outside ASCII ({name!r})"
-            raise FileFormatError(path, found, _ALLOWED, "correct or remove the line", line=line)
     return BarcodeList(frozenset(names), f"whitelist {path.name}")
 
 
@@ -106,7 +100,8 @@ def _plain_list(path: Path) -> set[str] | None:
     if text.startswith(b"#") or b"\n#" in text:
         text = b"\n".join(line for line in text.split(b"\n") if not line.startswith(b"#"))
     if b"\t" not in text and text.isascii():
-        words = [word for word in _BETWEEN.split(text.decode()) if word] if _SEVERAL.search(text) else []
+        several = any(mark in text for mark in (b" ", b",", b";"))
+        words = [word for word in _BETWEEN.split(text.decode()) if word] if several else []
         if words and all(looks_like_barcode(word) for word in words):
             return set(words)
     if not text.isascii() or any(mark in text for mark in (b"\t", b",", b";", b" ", b'"', b"'", b"\0")):
@@ -122,7 +117,12 @@ def _is_header(names: list[str]) -> bool:
 def _of_table(table: Table) -> set[str]:
     rows = table.rows
     at = barcode_column(table)
-    names = {_bare(row[at]): row for row in rows}
+    names = {name: row for row in rows if (name := _bare(row[at]))}
+    odd = next((name for name in names if not name.isascii()), None)
+    if odd is not None:
+        line = next(n for n, row in zip(table.numbers, rows, strict=True) if _bare(row[at]) == odd)
+        found = f"a barcode with letters outside ASCII ({odd!r})"
+        raise FileFormatError(table.path, found, _ALLOWED, "correct or remove the line", line=line)
     called = [k for k, name in enumerate(table.columns or ()) if _CALLED.fullmatch(name)]
     if called:
         cells = {name for name, row in names.items() if any(row[k] in _YES for k in called)}

@@ -45,7 +45,7 @@ def split_fields(line: str, separator: str, missing: Collection[str] = ()) -> li
     """
     if '"' not in line:
         parts = [line] if not separator else _SPACE.split(line.strip()) if separator == " " else line.split(separator)
-        return [None if part.strip() in missing else part.strip() for part in parts]
+        return [None if (text := part.strip()) in missing else text for part in parts]
     fields: list[str | None] = []
     at, n = 0, len(line)
     while at <= n:
