@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ from gpuatac.io.tables.barcode_lists import read_whitelist, why_nothing_matches
 from gpuatac.io.tables.delimited import split_fields
 from gpuatac.workflow import coverage
 from gpuatac.workflow.groups.inputs import read_labels
-from gpuatac.workflow.main_job.truth import read_truth
+from gpuatac.workflow.main_job.truth import as_lines, compare, read_truth
 
 A, B, C, D = "AAACCCGGTTTA", "AAACCCGGTTTC", "CATTGACCAGGT", "GATTACAGATTA"
 SIZES = "chr1\t10000\nchr2\t5000\n"
@@ -309,6 +310,19 @@ def test_the_table_of_known_cells_is_read_alike(lab):
     assert table["cell_type"].tolist()[0] == "T, naive"
     assert table["cell_type"].isna().tolist() == [False, True]
     assert table["is_cell"].tolist() == [True, False]
+
+
+def test_a_table_of_known_cells_that_fits_no_cell_says_why_and_the_remedy_works(lab):
+    obs = pd.DataFrame({"leiden": pd.Categorical(["0", "1"])}, index=[f"{A}-1", f"{B}-1"])
+    adata = AnnData(obs=obs)
+    table = read_truth(put(lab, f"barcode\tcell_type\n{A}\tT\n{B}\tB\n"))
+    told = as_lines(compare(adata, table, ["s"], obs))
+    assert any(f"the truth has {A}, the data has {A}-1" in line and "append '-1' to each barcode" in line for line in told)
+    assert compare(adata, table.set_axis(table.index + "-1"), ["s"], obs)["n_labelled"] == 2
+
+
+def test_a_first_line_with_a_barcode_is_no_header(lab):
+    assert read_labels(put(lab, f"{A}-1\tcluster\n{B}-1\tT\n")).index.tolist() == [f"{A}-1", f"{B}-1"]
 
 
 def test_sample_names_that_no_disk_takes_are_refused_and_the_remedy_works(lab, cli):

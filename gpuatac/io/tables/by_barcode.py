@@ -10,7 +10,7 @@ import pandas as pd
 from gpuatac import check
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.io.tables.barcode_lists import HEADER_BARCODE, NAMED_BARCODE, barcode_column
-from gpuatac.io.tables.delimited import read_table
+from gpuatac.io.tables.delimited import looks_like_barcode, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -50,6 +50,8 @@ def read_by_barcode(
         raise InputError(msg)
 
     def is_header(names: list[str]) -> bool:
+        if looks_like_barcode(names[0]):
+            return False
         lower = [name.lower() for name in names]
         known = lower[0] in HEADER_BARCODE or any(name in named for name in lower)
         return known or any(name in NAMED_BARCODE for name in lower)

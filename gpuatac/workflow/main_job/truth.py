@@ -8,6 +8,7 @@ import numpy as np
 
 from gpuatac import slots
 from gpuatac.errors import FileFormatError
+from gpuatac.io.tables.barcode_lists import why_nothing_matches
 from gpuatac.io.tables.by_barcode import read_by_barcode
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ def compare(adata: AnnData, table: pd.DataFrame, samples: Sequence[str], importe
     out: dict[str, Any] = {"n_labelled": int(labelled.sum()), "n_not_cells": int((~labelled).sum())}
     if ambiguous:
         out["n_ambiguous"] = ambiguous
+    if not set(table.index) & set(known.index) and not ambiguous and adata.n_obs:
+        seen = [str(name) for name in (adata.obs[slots.BARCODE] if slots.BARCODE in adata.obs else adata.obs_names)]
+        out["why_none"] = why_nothing_matches(list(table.index), seen, of_list="the truth", of_data="the data")
     doublet = (known["is_doublet"] == True).to_numpy() if "is_doublet" in known else None  # noqa: E712
     if slots.LEIDEN in adata.obs and labelled.any():
         types = known["cell_type"].astype(str).to_numpy()
@@ -100,6 +104,8 @@ def as_lines(t: dict[str, Any]) -> list[str]:
         lines.append(
             f"  {t['n_ambiguous']:,} barcodes of the truth are in several samples and were left out; name them sample#barcode"
         )
+    if "why_none" in t:
+        lines.append(f"  no barcode of the truth is that of a cell: {t['why_none']}")
     if t.get("ari") is not None:
         single = f" ({t['ari_without_doublets']:.3f} without true doublets)" if "ari_without_doublets" in t else ""
         lines.append(f"  ARI {t['ari']:.3f}{single}, NMI {t['nmi']:.3f}, {t['n_types']} true types")
