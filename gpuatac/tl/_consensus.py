@@ -168,7 +168,7 @@ def _cells_of(n_cells: Mapping[str, int], name: str) -> int:
 def _avoided(blacklist: Any, genome: Genome) -> Any:
     if blacklist is None:
         return None
-    at = coordinates(regions_frame(blacklist, genome), genome, what="blacklisted regions")
+    at = coordinates(regions_frame(blacklist, genome, may_be_empty=True), genome, what="blacklisted regions")
     return merge_intervals(at.chrom, at.start, at.end)
 
 

@@ -249,7 +249,7 @@ def _codes(excluded: Collection[str] | None, genome: Genome) -> list[int]:
 
 
 def _merged(regions: str | Path | Any, genome: Genome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    at = coordinates(regions_frame(regions, genome), genome, what="blacklisted regions")
+    at = coordinates(regions_frame(regions, genome, may_be_empty=True), genome, what="blacklisted regions")
     return merge_intervals(at.chrom, at.start, at.end)
 
 
