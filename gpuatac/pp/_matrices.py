@@ -19,7 +19,7 @@ from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.genome.annotation import transcripts_of
 from gpuatac.io.genome.bed import regions_frame
 from gpuatac.io.genome.gene_models import main_loci
-from gpuatac.io.matrices.feature_names import coordinate_names
+from gpuatac.io.matrices.feature_names import coordinate_names, storable
 from gpuatac.io.matrices.from_fragments import count_matrix
 from gpuatac.provenance import history, records, with_records
 
@@ -166,7 +166,8 @@ def make_peak_matrix(
     Reads   fragments.
     Returns an AnnData of the same cells: X: CSR (n_cells, n_peaks), int32 on a CPU and float32 on a GPU; var: names
             "chr:start-end", "chrom", "start", "end", and the bool columns of ``regions`` where it is a frame, such as the
-            groups of ``tl.merge_peaks``. Order, overlaps and repeats of the peaks are kept.
+            groups of ``tl.merge_peaks`` ("/" in a name becomes "_", as an .h5ad cannot hold it). Order, overlaps and repeats of
+            the peaks are kept.
 
     Parameters
     ----------
@@ -209,6 +210,7 @@ def make_peak_matrix(
     var = coordinate_frame(pd.Categorical(frame["chrom"]), at.start.astype(np.int32), at.end.astype(np.int32))
     if isinstance(regions, pd.DataFrame):
         flags = {str(name): column.to_numpy() for name, column in regions.items() if column.dtype == bool}
+        flags = dict(zip(storable(list(flags)), flags.values(), strict=True))
         var = pd.concat([var, pd.DataFrame(flags, index=var.index)], axis=1) if flags else var
     uns = _shared_uns(adata)
     if isinstance(regions, pd.DataFrame) and (told := history(regions)):
