@@ -51,6 +51,7 @@ CALLS = {
         "key",
         "basis",
         "adjusted_basis",
+        "flavor",
         "n_clusters",
         "max_iter_harmony",
         "theta",
