@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import importlib.util
 import os
 import signal
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 EVERY = 3.0  # seconds between two summaries of a stage that runs
+DAY = 86_400
+PR_SET_PDEATHSIG = 1  # of prctl
 GRACE = 5.0  # seconds for a stage to end by itself when its time is over
 SHOWN = 20  # failures in the summary
 NAMES = {"rmm": "RMM", "cudf": "cuDF", "cuml": "cuML", "cuvs": "cuVS", "pylibcugraph": "cuGraph"}
@@ -106,7 +109,10 @@ def why_left_out(stage: Stage, device: str) -> str:
 def run(stage: Stage, seconds: float, log: Path, env: dict[str, str], each: Callable[[], None]) -> str:
     """Run a stage for at most ``seconds``; "passed", "failed (...)" or "cut (...)". ``each`` is called while it runs."""
     with log.open("w") as out:
-        child = subprocess.Popen(stage.command, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=ROOT, start_new_session=True)
+        child = subprocess.Popen(
+            stage.command, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=ROOT, start_new_session=True,
+            preexec_fn=end_with_parent,  # noqa: PLW1509  this program has one thread
+        )  # fmt: skip
         try:
             ends = time.monotonic() + seconds
             while True:
@@ -119,6 +125,12 @@ def run(stage: Stage, seconds: float, log: Path, env: dict[str, str], each: Call
                     return f"cut (after {seconds:.0f} s)"
         finally:
             end(child)
+
+
+def end_with_parent() -> None:
+    """Let the kernel end a stage whose parent was killed: it would hold the GPU (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end(child: subprocess.Popen) -> None:
@@ -337,18 +349,32 @@ def main() -> None:
     parser.add_argument("--summary", type=Path, metavar="RECORD", help="only make the summary of a record")
     args = parser.parse_args()
     if args.summary is not None:
-        print(summary(recorded(args.summary)), end="")
+        try:
+            print(summary(recorded(args.summary)), end="")
+        except (StopIteration, ValueError, KeyError, TypeError):
+            parser.error(f"{args.summary} is no record of this program; give an on_gpu-<GPU>-<commit>.jsonl")
         return
     own = (args.fragments, args.genes, args.chrom_sizes)
     if any(own) and not all(own):
         parser.error("--fragments, --genes and --chrom-sizes belong together; give all three or none")
+    for given in own:
+        if given is not None and not given.is_file():
+            parser.error(f"{given} is not there; check the path")
+    if not 1 <= args.limit <= DAY:
+        parser.error(f"--limit must be in [1, {DAY}] seconds, got {args.limit:g}")
+    for folder in (args.results, args.work):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"{folder} cannot be made or is no folder ({error.strerror}); give another one")
+        if not os.access(folder, os.W_OK):
+            parser.error(f"{folder} cannot be written to; give another one")
     args.results, args.work = args.results.resolve(), args.work.resolve()
     args.fragments, args.genes, args.chrom_sizes = (path if path is None else path.resolve() for path in own)
     from on_gpu_stages import missing
     from vs_snapatac2 import commit
 
     device = device_name(args.device)
-    args.results.mkdir(parents=True, exist_ok=True)
     path = args.results / f"on_gpu-{device}-{commit()}.jsonl"
     path.unlink(missing_ok=True)
     os.environ[VARIABLE] = str(path)

@@ -33,7 +33,9 @@ class RunOptions:
         path=True,
     )
     contigs: Literal["main", "all"] = _opt("main", "import", "chromosomes to keep: main (numbered, X, Y, M) or all")
-    whitelist: str | None = _opt(None, "import", "file of barcodes to keep, one a line", path=True)
+    whitelist: str | None = _opt(
+        None, "import", "barcodes to keep: one a line, or a table (of singlecell.csv its cells)", path=True
+    )
     call_cells: Literal["none", "knee", "ordmag"] = _opt(
         "none", "cells", "tell cells from empty droplets: none, knee or ordmag"
     )
@@ -81,6 +83,9 @@ class RunOptions:
         "auto", "leiden", "auto, igraph (deterministic) or cugraph (GPU)"
     )
     gene_upstream: int = _opt(2000, "genes", "bp upstream of a gene that count towards its activity")
+    gene_key: Literal["gene", "gene_id"] = _opt(
+        "gene", "genes", "what tells genes apart: gene (their names) or gene_id (also where a name is at several places)"
+    )
     until: Literal["clusters", "peaks", "coverage"] = _opt(
         "coverage",
         "peaks",

@@ -54,7 +54,7 @@ GENOME = "genome"  # dict: name, contigs, chrom_names, chrom_sizes
 READ_SUMMARY = "read_summary"  # dict by sample: JSON of ReadSummary
 CELL_CALLS = "cell_calls"  # dict by sample: JSON of what call_cells did
 FILTERS = "filters"  # list of JSON: cells removed by each rule
-PEAKS = "peaks"  # frame: group (categorical), chrom, start, end, score, strand, signal_value, p_value, q_value, peak
+PEAKS = "peaks"  # frame: group (categorical), chrom, start, end, score, strand, signal_value, p_value, q_value, peak, raw_score
 DENOISED = (
     "denoised"  # frame: group (categorical), chrom, start, end, length, mean, max, peak, summit; and DENOISED_record
 )

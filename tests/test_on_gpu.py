@@ -133,6 +133,42 @@ def test_nothing_that_a_stage_started_goes_on(tmp_path):
     until(lambda: not child.exists() or "Z" in (child / "stat").read_text().split()[2])
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel of Linux ends the stages of a parent that was killed")
+def test_a_stage_does_not_outlive_a_program_that_was_killed(tmp_path):
+    run = started(tmp_path, "stage('slow', 'import os, time; print(os.getpid(), flush=True); time.sleep(60)')")
+
+    def told():
+        return "".join(path.read_text() for path in tmp_path.glob("*.logs/slow.log")).strip()
+
+    until(told)
+    run.kill()
+    run.communicate(timeout=60)
+    stat = Path(f"/proc/{told()}/stat")
+    until(lambda: not stat.exists() or stat.read_text().split()[2] == "Z")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--limit", "nan"], "--limit must be in"),
+        (["--limit", "-5"], "--limit must be in"),
+        (["--fragments", "no", "--genes", "no", "--chrom-sizes", "no"], "no is not there; check the path"),
+        (["--results", "file/below"], "cannot be made or is no folder"),
+        (["--results", "file"], "cannot be made or is no folder"),
+        (["--work", "file"], "cannot be made or is no folder"),
+        (["--summary", "file"], "is no record of this program"),
+        (["--summary", "absent"], "is no record of this program"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_runs(tmp_path, given, message):
+    (tmp_path / "file").write_text("not a record\n")
+    script = [sys.executable, str(BENCHMARKS / "on_gpu.py"), "--device", "cpu"]
+    done = subprocess.run([*script, *given], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_without_a_gpu_it_says_so_and_ends(tmp_path):
     if backend.gpu_problem() is None:
         pytest.skip("this machine has a GPU")

@@ -43,6 +43,7 @@ PASSED = {
     "resolution": ["tl.leiden.resolution"],
     "leiden_flavor": ["tl.leiden.flavor"],
     "gene_upstream": ["pp.make_gene_matrix.upstream"],
+    "gene_key": ["pp.make_gene_matrix.id_type"],
     "peak_qvalue": ["tl.call_peaks.qvalue"],
     "peak_max_frag_size": ["tl.call_peaks.max_frag_size"],
     "peak_min_cells": ["tl.call_peaks.min_cells"],

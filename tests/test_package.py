@@ -53,7 +53,7 @@ BESIDE = {
 }
 #: Rooms within a part, from the ground up: none reaches into one above it.
 ROOMS = (
-    ("gpuatac.io.files", "gpuatac.io.genome", "gpuatac.io.fragments", "gpuatac.io.tracks", "gpuatac.io.matrices"),
+    ("gpuatac.io.files", "gpuatac.io.tables", "gpuatac.io.genome", "gpuatac.io.fragments", "gpuatac.io.tracks", "gpuatac.io.matrices"),
     ("gpuatac.core.counting", "gpuatac.core.tracks", "gpuatac.core.peaks"),
     ("gpuatac.nn", "gpuatac.nn.denoising.networks", "gpuatac.nn.denoising.examples", "gpuatac.nn.denoising"),
     ("gpuatac.workflow.main_job", "gpuatac.workflow.groups", "gpuatac.workflow.denoiser"),

@@ -208,7 +208,9 @@ def length_filter(shortest: int | None, longest: int | None, blacklist: Any = No
 def _merged(regions: Any, genome: Genome, what: str) -> Any:
     if regions is None:
         return None
-    return merge_intervals(*coordinates(regions_frame(regions, genome), genome, what=what))
+    may_be_empty = not what.endswith("include_for_norm")
+    frame = regions_frame(regions, genome, may_be_empty=may_be_empty)
+    return merge_intervals(*coordinates(frame, genome, what=what))
 
 
 def _first_zoom(bin_size: int, genome_size: int, n_reads: int) -> int:

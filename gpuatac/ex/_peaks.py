@@ -10,6 +10,8 @@ import pandas as pd
 
 from gpuatac import check, slots
 from gpuatac.errors import InputError
+from gpuatac.io.fragments.attach import genome_of
+from gpuatac.io.genome.peak_rows import BLOCKS, LONGEST_NAME, NUMBERED, genome_given, line_name, within
 from gpuatac.io.tracks import outputs
 from gpuatac.provenance import records
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 FORMATS = ("narrowPeak", "broadPeak", "gappedPeak", "bed")
 COLUMNS = ("chrom", "start", "end", "score", "strand", "signal_value", "p_value", "q_value")
 ROWS = 100_000  # written at a time
+MOST_SCORE = 1000
 LETTERS = 26
 
 
@@ -35,14 +38,17 @@ def export_peaks(
     prefix: str = "",
     suffix: str | None = None,
     output_format: Literal["narrowPeak", "broadPeak", "gappedPeak", "bed"] | None = None,
+    raw_scores: bool = False,
+    chrom_sizes: Any = None,
 ) -> dict[str, str]:
-    """Write the peaks of each group to a file of its own, as MACS3 writes them.
+    """Write the peaks of each group to a file of its own, as MACS3 writes them and as UCSC's tools take them.
 
     Reads   uns[key], or the frames given: what ``tl.call_peaks`` makes.
     Writes  {out_dir}/{prefix}{group}{suffix}; a file that is there is replaced.
 
     narrowPeak has the columns chrom, start, end, name, score, strand, fold change, -log10 p, -log10 q and the summit's offset;
-    broadPeak lacks the last; gappedPeak has the blocks of broad regions; BED is the first six. The score is 10 x -log10 q, whole.
+    broadPeak lacks the last; gappedPeak has the blocks of broad regions; BED is the first six. The score is 10 x -log10 q, or of p
+    where ``pvalue`` bounds the peaks: a whole number, 1000 at most. Rows end with their chromosome, and summits lie in their rows.
 
     Parameters
     ----------
@@ -53,9 +59,14 @@ def export_peaks(
     selections
         Groups to write; by default all.
     out_dir, prefix, suffix
-        Make the file names. "/" in a group's name becomes "_". By default the suffix is "." and the format.
+        Make the file names. What a file system may refuse in a group's name becomes "_" ("/", ":", a dot in front, ...), and of
+        names that differ only in case the later ones get a number. By default the suffix is "." and the format.
     output_format
         By default what the suffix says, else narrowPeak, or broadPeak where there are no summits.
+    raw_scores
+        Scores without the bound of 1000, as MACS3 writes them. UCSC's tools refuse such files.
+    chrom_sizes
+        A Genome, or a dict of sizes in bp, at which rows are cut; an AnnData brings its own.
 
     Returns
     -------
@@ -65,7 +76,7 @@ def export_peaks(
     Raises
     ------
     InputError
-        When there are no such peaks, or no blocks for gappedPeak.
+        When there are no such peaks, no blocks for gappedPeak, or no raw scores where they are asked for.
 
     Examples
     --------
@@ -73,6 +84,9 @@ def export_peaks(
     >>> ga.ex.export_peaks(adata, out_dir="peaks")  # doctest: +SKIP
     """
     frames = _frames(peaks, key)
+    genome = None if chrom_sizes is None else genome_given(chrom_sizes)
+    if genome is None and slots.GENOME in getattr(peaks, "uns", ()):
+        genome = genome_of(peaks)
     if selections is not None:
         wanted = [selections] if isinstance(selections, str) else list(selections)
         unknown = [name for name in wanted if name not in frames]
@@ -92,13 +106,20 @@ def export_peaks(
     if output_format == "gappedPeak" and any("block_sizes" not in frame for frame in frames.values()):
         msg = "gappedPeak needs the blocks of broad regions, and these peaks have none; call them with call_broad_peaks=True."
         raise InputError(msg)
+    if raw_scores and (capped := [name for name, frame in frames.items() if _is_capped(frame)]):
+        msg = (
+            f"the peaks of {capped[0]!r} have scores of {MOST_SCORE}, which may be cut, and no raw_score; call the peaks anew, or "
+            "leave raw_scores out."
+        )
+        raise InputError(msg)
     names = outputs.file_names(list(frames), prefix, f".{output_format}" if suffix is None else suffix)
     paths = outputs.targets(out_dir, names)
     with ExitStack() as stack:
         for (group, frame), path in zip(frames.items(), outputs.partials(stack, paths), strict=True):
-            named = frame.assign(name=peak_names(frame, group))
+            kept = frame if genome is None else within(frame, genome)
+            named = kept.assign(name=peak_names(kept, group), score=_scores(kept, raw=raw_scores))
             with path.open("w", encoding="utf-8", newline="\n") as out:
-                for at in range(0, len(frame), ROWS):
+                for at in range(0, len(named), ROWS):
                     out.write(_text(named.iloc[at : at + ROWS], output_format))
     return {group: str(path) for group, path in zip(frames, paths, strict=True)}
 
@@ -120,6 +141,18 @@ def _frames(peaks: Any, key: str) -> dict[str, pd.DataFrame]:
     return frames
 
 
+def _is_capped(frame: pd.DataFrame) -> bool:
+    """Whether scores of a table of an earlier version may have been higher."""
+    return "raw_score" not in frame and bool((frame["score"] >= MOST_SCORE).any())
+
+
+def _scores(frame: pd.DataFrame, *, raw: bool) -> np.ndarray:
+    """Whole numbers of at least 0, and 1000 at most unless ``raw``."""
+    found = frame["raw_score"] if raw and "raw_score" in frame else frame["score"]
+    whole: np.ndarray = np.nan_to_num(found.to_numpy(np.float64)).astype(np.int64)
+    return whole.clip(0, None if raw else MOST_SCORE)
+
+
 def peak_names(frame: pd.DataFrame, group: str) -> np.ndarray:
     """``<group>_peak_<n>``, with a letter where a region has several rows, as MACS3 names peaks: object (n,)."""
     new = np.ones(len(frame), bool)
@@ -129,6 +162,7 @@ def peak_names(frame: pd.DataFrame, group: str) -> np.ndarray:
     several = np.bincount(number)[number] > 1 if number.size else new
     sub = np.arange(new.size) - np.flatnonzero(new)[number - 1]
     letter = np.array([_letters(k) for k in range(int(sub.max(initial=0)) + 1)], dtype=object)
+    group = line_name(group, LONGEST_NAME - NUMBERED)
     out = np.array([f"{group}_peak_{k}" for k in number.tolist()], dtype=object)
     out[several] += letter[sub[several]]
     return out
@@ -141,11 +175,7 @@ def _letters(k: int) -> str:
 
 def _text(frame: pd.DataFrame, output_format: str) -> str:
     """Lines of one block of rows."""
-    scores = frame["score"].to_numpy()
-    full = (frame["q_value"].to_numpy(np.float64) * 10).astype(np.int64)
-    by_q = np.minimum(full, 1000) == scores  # else the score is of p
-    scores = np.where(by_q, full, (frame["p_value"].to_numpy(np.float64) * 10).astype(np.int64))
-    where = [frame["chrom"].astype(str), frame["start"], frame["end"], frame["name"], scores]
+    where = [frame[name] for name in ("chrom", "start", "end", "name", "score")]
     values = [[f"{x:.6g}" for x in frame[c].to_numpy().tolist()] for c in ("signal_value", "p_value", "q_value")]
     if output_format == "bed":
         columns = [*where, frame["strand"].astype(str)]
@@ -157,5 +187,13 @@ def _text(frame: pd.DataFrame, output_format: str) -> str:
     else:
         columns = [*where, frame["strand"].astype(str), *values]
         if output_format == "narrowPeak":
-            columns.append(frame["peak"])
+            columns.append(_summits(frame))
     return "".join("\t".join(map(str, row)) + "\n" for row in zip(*columns, strict=True))
+
+
+def _summits(frame: pd.DataFrame) -> np.ndarray:
+    """Offsets in [0, length) of the row, as -1 stands for no summit; -1 where the regions have none."""
+    found = frame["peak"].to_numpy(np.int64)
+    length = (frame["end"].to_numpy(np.int64) - frame["start"].to_numpy(np.int64)).clip(1)
+    within_row: np.ndarray = found if set(BLOCKS) <= set(frame) else np.clip(found, 0, length - 1)
+    return within_row

@@ -249,7 +249,7 @@ def _nucleosomes() -> _Part:
 
 
 def _tsse(adata: AnnData, genes: Any, exclude_chroms: Collection[str]) -> _Part:
-    table = tss_table(transcripts_of(genes), genome_of(adata), exclude=exclude_chroms)
+    table = tss_table(transcripts_of(genes, named=False), genome_of(adata), exclude=exclude_chroms)
     sites = core.Sites(*(table[c].to_numpy() for c in ("chrom_code", "pos", "reverse")))
 
     def write(adata: AnnData, found: Quality, _inside: np.ndarray) -> None:
@@ -268,7 +268,8 @@ def _tsse(adata: AnnData, genes: Any, exclude_chroms: Collection[str]) -> _Part:
 
 
 def _blacklist(adata: AnnData, blacklist: Any) -> _Part:
-    at = coordinates(regions_frame(blacklist, genome_of(adata)), genome_of(adata), what="regions of blacklist")
+    genome = genome_of(adata)
+    at = coordinates(regions_frame(blacklist, genome, may_be_empty=True), genome, what="regions of blacklist")
 
     def write(adata: AnnData, found: Quality, inside: np.ndarray) -> None:
         adata.obs[slots.BLACKLIST_FRACTION] = _fraction(inside[0], found.fragments)

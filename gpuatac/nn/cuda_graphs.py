@@ -41,7 +41,8 @@ class Graph:
                 model.predict(self.x, self.depth)
         torch.cuda.current_stream(x.device).wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # other threads go on meanwhile, as the one that writes finished stretches: what they do is no part of the capture
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.out = model.predict(self.x, self.depth)
 
     def replay(self, x: torch.Tensor, depth: torch.Tensor) -> Denoised:

@@ -15,6 +15,7 @@ from gpuatac.errors import InputError, MissingSlotError
 from gpuatac.io.fragments.pseudobulk import grouped_samples
 from gpuatac.io.fragments.window import window_fragments
 from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.genome.cytobands import read_cytobands
 from gpuatac.io.genome.gene_models import Locus, annotation_of, locate_gene
 from gpuatac.io.genome.regions import parse_region
 from gpuatac.io.genome.regions import window_of as window_of_region
@@ -222,12 +223,7 @@ def bands_of(cytobands: Any, genome: Genome, code: int) -> list[Band]:
     if cytobands is None:
         return []
     if not isinstance(cytobands, pd.DataFrame):
-        path = _existing(cytobands)
-        try:
-            cytobands = pd.read_csv(path, sep="\t", header=None, comment="#", dtype={0: str, 3: str, 4: str})
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            msg = f"{path} is no cytoBand table ({error}); give UCSC's cytoBand.txt."
-            raise InputError(msg) from error
+        cytobands = read_cytobands(_existing(cytobands))
     if cytobands.shape[1] < 5:
         msg = f"cytobands must have the columns chrom, start, end, name, stain; got {cytobands.shape[1]} columns."
         raise InputError(msg)

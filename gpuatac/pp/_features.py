@@ -10,6 +10,7 @@ import pandas as pd
 from gpuatac import check, slots
 from gpuatac.backend import backend_of
 from gpuatac.core.counting.counts import merge_intervals
+from gpuatac.core.counting.regions import coordinates
 from gpuatac.core.embedding.features import dispersion_score, select_by_rank
 from gpuatac.core.embedding.spectral import column_sums
 from gpuatac.errors import InputError, MissingSlotError
@@ -22,7 +23,6 @@ from gpuatac.provenance import records
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from gpuatac.genome import Genome
 
 
 @records("pp.select_features")
@@ -84,13 +84,13 @@ def select_features(
     total = bk.to_host(column_sums(bk, x))
     eligible = np.ones(adata.n_vars, bool)
     if blacklist is not None:
-        eligible &= ~overlaps(adata.var, regions_frame(blacklist, _genome(adata)))
+        eligible &= ~overlaps(adata.var, _regions(blacklist, adata, "regions of blacklist"))
     score = total if method == "count" else _positive(dispersion_score(bk, x))
     mask = select_by_rank(
         score, n_features, lower=filter_lower_quantile, upper=filter_upper_quantile, eligible=eligible
     )
     if whitelist is not None:
-        mask |= overlaps(adata.var, regions_frame(whitelist, _genome(adata))) & (total > 0)
+        mask |= overlaps(adata.var, _regions(whitelist, adata, "regions of whitelist")) & (total > 0)
     if not mask.any():
         msg = (
             f"no feature is left of {adata.n_vars:,} ({int((total > 0).sum()):,} with counts, {int(eligible.sum()):,} eligible); "
@@ -101,9 +101,13 @@ def select_features(
     adata.var[slots.SELECTED] = mask
 
 
-def _genome(adata: AnnData) -> Genome | None:
-    """What names of regions are held against; a ready-made matrix does not tell."""
-    return genome_of(adata) if slots.GENOME in adata.uns else None
+def _regions(regions: Any, adata: AnnData, what: str) -> pd.DataFrame:
+    """The regions, held against the genome; a ready-made matrix does not tell which."""
+    genome = genome_of(adata) if slots.GENOME in adata.uns else None
+    frame = regions_frame(regions, genome, may_be_empty=True)
+    if genome is not None:
+        coordinates(frame, genome, what=what)
+    return frame
 
 
 def _positive(score: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from gpuatac.genome import MITO_NAMES, Genome
 from gpuatac.io.fragments import attach
 from gpuatac.io.fragments.source import load_source, origin, resident, sample_names
 from gpuatac.io.fragments.store import StoredFragments, is_store, save
+from gpuatac.io.tables.barcode_lists import read_whitelist
 from gpuatac.provenance import records
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def import_fragments(
     min_num_fragments
         Barcodes with fewer fragments outside the mitochondrial chromosome are left out (a bulk sample never is).
     whitelist
-        Barcodes to keep: a file or an iterable; None keeps all.
+        Barcodes to keep: an iterable, or a file with one a line or a table with a column ``barcode``, as Cell Ranger
+        (whose cells are taken: is__cell_barcode, is_cell), R and pandas write them; ``sample#barcode`` is one of that
+        sample. None keeps all.
     out
         Folder for the Parquet data sets ``<sample>.fragments``; None keeps the columns in memory only, and reads
         the file again when they are needed in a later session.
@@ -97,7 +100,7 @@ def import_fragments(
     FileFormatError
         For a bad line (with its number) or broken compression (with the byte offset).
     InputError
-        For sample names that do not fit the files.
+        For sample names that do not fit the files, and when none of the barcodes of the whitelist is in a file.
 
     Examples
     --------
@@ -114,8 +117,7 @@ def import_fragments(
     check.integer("min_num_fragments", min_num_fragments, 0)
     names = sample_names(files, sample)
     bk = resolve(device)
-    if whitelist is not None and not isinstance(whitelist, str | Path):
-        whitelist = list(whitelist)
+    whitelist = None if whitelist is None else read_whitelist(whitelist)
     reading = {
         "min_num_fragments": min_num_fragments,
         "whitelist": whitelist,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from gpuatac.inplace import set_matrix
 from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.genome.annotation import transcripts_of
 from gpuatac.io.genome.bed import regions_frame
-from gpuatac.io.matrices.feature_names import coordinate_names
+from gpuatac.io.genome.gene_models import main_loci
+from gpuatac.io.matrices.feature_names import coordinate_names, storable
 from gpuatac.io.matrices.from_fragments import count_matrix
 from gpuatac.provenance import history, records, with_records
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
     from gpuatac.genome import Genome
 
+logger = logging.getLogger(__name__)
+_KEYS = {"gene": "gene_name", "gene_id": "gene_id", "transcript": "transcript_id"}  # id_type: column of the transcripts
 EXCLUDED = (*MITO_NAMES, *SEX_NAMES_Y)
 
 
@@ -162,7 +166,8 @@ def make_peak_matrix(
     Reads   fragments.
     Returns an AnnData of the same cells: X: CSR (n_cells, n_peaks), int32 on a CPU and float32 on a GPU; var: names
             "chr:start-end", "chrom", "start", "end", and the bool columns of ``regions`` where it is a frame, such as the
-            groups of ``tl.merge_peaks``. Order, overlaps and repeats of the peaks are kept.
+            groups of ``tl.merge_peaks`` ("/" in a name becomes "_", as an .h5ad cannot hold it). Order, overlaps and repeats of
+            the peaks are kept.
 
     Parameters
     ----------
@@ -205,6 +210,7 @@ def make_peak_matrix(
     var = coordinate_frame(pd.Categorical(frame["chrom"]), at.start.astype(np.int32), at.end.astype(np.int32))
     if isinstance(regions, pd.DataFrame):
         flags = {str(name): column.to_numpy() for name, column in regions.items() if column.dtype == bool}
+        flags = dict(zip(storable(list(flags)), flags.values(), strict=True))
         var = pd.concat([var, pd.DataFrame(flags, index=var.index)], axis=1) if flags else var
     uns = _shared_uns(adata)
     if isinstance(regions, pd.DataFrame) and (told := history(regions)):
@@ -240,7 +246,7 @@ def make_gene_matrix(
     upstream: int = 2000,
     downstream: int = 0,
     include_gene_body: bool = True,
-    id_type: Literal["gene", "transcript"] = "gene",
+    id_type: Literal["gene", "gene_id", "transcript"] = "gene",
     counting_strategy: Strategy = "paired-insertion",
     interval_rule: Literal["closed", "snapatac2"] = "closed",
 ) -> AnnData:
@@ -248,10 +254,13 @@ def make_gene_matrix(
 
     Reads   fragments.
     Returns an AnnData of the same cells: X: CSR (n_cells, n_genes), int32 on a CPU and float32 on a GPU; var: gene
-            names in order of first appearance, "chrom", "start", "end" (the span of all transcripts), "gene_id".
+            names in order of first appearance; "chrom", "start", "end": the span of the transcripts of one locus;
+            "n_loci": how many there are; "gene_id" and "gene_name" as far as they are not the names.
 
     Each transcript is counted in [start - upstream, end + downstream) on the + strand and mirrored on the - strand; a
-    gene's count in a cell is the largest of its transcripts'. Genes are told apart by name, as SnapATAC2 does.
+    gene's count in a cell is the largest of its transcripts'. Genes are told apart by name, as SnapATAC2 does; a name at
+    several loci (Y_RNA, genes of X and Y) is one column, the largest count of them, with the place of the locus that has most
+    transcripts, and ``id_type="gene_id"`` tells them apart.
 
     Parameters
     ----------
@@ -264,7 +273,7 @@ def make_gene_matrix(
     include_gene_body
         False counts a window around the TSS alone: ``upstream`` bp before it to ``downstream`` bp after it.
     id_type
-        "gene", or "transcript" for one column per transcript.
+        What names a column: "gene", the gene's name; "gene_id"; or "transcript", the transcript_id.
     counting_strategy
         As in ``make_peak_matrix``.
     interval_rule
@@ -281,7 +290,7 @@ def make_gene_matrix(
     >>> activity = ga.pp.make_gene_matrix(adata, "gencode.gtf.gz")  # doctest: +SKIP
     """
     check.one_of("counting_strategy", counting_strategy, STRATEGIES)
-    check.one_of("id_type", id_type, ("gene", "transcript"))
+    check.one_of("id_type", id_type, tuple(_KEYS))
     check.one_of("interval_rule", interval_rule, ("closed", "snapatac2"))
     upstream = check.integer("upstream", upstream, 0)
     downstream = check.integer("downstream", downstream, 0)
@@ -298,8 +307,7 @@ def make_gene_matrix(
     known = spans.chrom >= 0
     transcripts = transcripts[known]
     spans = Coordinates(*(column[known] for column in spans))
-    key = "gene_name" if id_type == "gene" else "transcript_id"
-    group, names = pd.factorize(transcripts[key])
+    group, names = pd.factorize(transcripts[_KEYS[id_type]])
 
     def question(bk: Any, sample: counts.Sample, n: int) -> Csr:
         parts = counts.region_matrix(
@@ -312,17 +320,25 @@ def make_gene_matrix(
 
     per_fragment = _entries_per_fragment(spans, genome)
     x = count_matrix(adata, question, len(names), per_fragment=per_fragment)
-    return ad.AnnData(X=x, obs=adata.obs.copy(), var=_gene_var(transcripts, group, names), uns=_shared_uns(adata))
+    return ad.AnnData(X=x, obs=adata.obs.copy(), var=_gene_var(transcripts, group, spans.chrom, names, id_type), uns=_shared_uns(adata))
 
 
-def _gene_var(transcripts: pd.DataFrame, group: np.ndarray, names: Any) -> pd.DataFrame:
-    by = transcripts.reset_index(drop=True).groupby(group, sort=True)
-    return pd.DataFrame(
-        {
-            slots.CHROM: pd.Categorical(by["chrom"].first().astype(str).to_numpy()),
-            slots.START: by["start"].min().to_numpy(np.int64),
-            slots.END: by["end"].max().to_numpy(np.int64),
-            "gene_id": by["gene_id"].first().astype(str).to_numpy(dtype=object),
-        },
-        index=pd.Index(np.asarray(names, dtype=object), dtype=object),
-    )
+def _gene_var(
+    transcripts: pd.DataFrame, group: np.ndarray, code: np.ndarray, names: Any, id_type: str
+) -> pd.DataFrame:
+    here, n_loci = main_loci(transcripts, group, code)
+    several = int((n_loci > 1).sum())
+    if several:
+        told = "their coordinates are those of the locus with most transcripts"
+        logger.info("%d of %d names (%s) are at several loci; %s", several, len(names), id_type, told)
+    by = transcripts[here].groupby(group[here], sort=True)
+    var = {
+        slots.CHROM: pd.Categorical(by["chrom"].first().astype(str).to_numpy()),
+        slots.START: by["start"].min().to_numpy(np.int64),
+        slots.END: by["end"].max().to_numpy(np.int64),
+        "n_loci": n_loci.astype(np.int32),
+    }
+    for column in ("gene_id", "gene_name"):
+        if column != _KEYS[id_type] and (column == "gene_id" or id_type != "gene"):
+            var[column] = by[column].first().astype(str).to_numpy(dtype=object)
+    return pd.DataFrame(var, index=pd.Index(np.asarray(names, dtype=object), dtype=object))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,14 +17,19 @@ from gpuatac.core.counting.regions import coordinates
 from gpuatac.core.peaks import consensus
 from gpuatac.core.peaks.consensus import Peaks, Regions
 from gpuatac.errors import InputError
-from gpuatac.genome import Genome
 from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.genome.peak_rows import BLOCKS, genome_given
 from gpuatac.io.matrices.feature_names import coordinate_names
 from gpuatac.provenance import records
 
+if TYPE_CHECKING:
+    from gpuatac.genome import Genome
+
+logger = logging.getLogger(__name__)
 PEAK_NAMES = "Peaks"  # as SnapATAC2 calls them
 _GROUP = "group"
+OF_GROUP = " (group)"  # behind the name of a group that is called like another column
 
 
 class _Group(NamedTuple):
@@ -68,7 +74,8 @@ def merge_peaks(
     peaks
         One frame for each group in a dict; or one frame with a column "group"; or an AnnData whose ``uns["peaks"]`` is such
         a frame. Columns: chrom, start, end (0-based half-open), peak (summit, counted from start; one before base 0 counts as
-        base 0) and ``by``. In place of a frame a group may have a dict of frames by replicate. Groups may be empty.
+        base 0) and ``by``; broad regions, which have no summit, count from their middle. In place of a frame a group may have a
+        dict of frames by replicate. Groups may be empty.
     chrom_sizes
         A Genome, or a dict of sizes in bp; an AnnData brings its own.
     half_width
@@ -89,8 +96,9 @@ def merge_peaks(
     Returns
     -------
     DataFrame: "Peaks" ("chr:start-end"), "chrom" (categorical), "start", "end" (int64), and for each group, in the order
-    given, a bool column: True where one of its peaks, from start to end, overlaps the region. Rows go by position of the
-    chain of overlapping windows they come from, within a chain by significance. ``pp.history`` of it tells the parameters.
+    given, a bool column: True where one of its peaks, from start to end, overlaps the region ("start (group)" for a group of the
+    name of another column). Rows go by position of the chain of overlapping windows they come from, within a chain by
+    significance. ``pp.history`` of it tells the parameters.
 
     Raises
     ------
@@ -128,17 +136,9 @@ def merge_peaks(
 
 def _genome(peaks: Any, chrom_sizes: Any) -> Genome:
     """The genome given as such or by its sizes, or that of an AnnData."""
-    if isinstance(chrom_sizes, Genome):
-        return chrom_sizes
     if chrom_sizes is None and hasattr(peaks, "uns"):
         return genome_of(peaks)
-    if not isinstance(chrom_sizes, Mapping) or not all(isinstance(n, int | np.integer) for n in chrom_sizes.values()):
-        msg = (
-            f"chrom_sizes must be a Genome or a dict of chromosome sizes in bp, got {type(chrom_sizes).__name__}; pass one, such as "
-            "gpuatac.io.read_genome('hg38')."
-        )
-        raise InputError(msg)
-    return Genome("chrom_sizes", {str(name): int(n) for name, n in chrom_sizes.items()})
+    return genome_given(chrom_sizes)
 
 
 def _archr(group: _Group, genome: Genome, half_width: int, avoid: Any, reproducibility: int, most: int) -> Peaks:
@@ -168,7 +168,7 @@ def _cells_of(n_cells: Mapping[str, int], name: str) -> int:
 def _avoided(blacklist: Any, genome: Genome) -> Any:
     if blacklist is None:
         return None
-    at = coordinates(regions_frame(blacklist, genome), genome, what="blacklisted regions")
+    at = coordinates(regions_frame(blacklist, genome, may_be_empty=True), genome, what="blacklisted regions")
     return merge_intervals(at.chrom, at.start, at.end)
 
 
@@ -211,12 +211,9 @@ def _of_frame(frame: pd.DataFrame, genome: Genome, by: str) -> list[_Group]:
 
 def _checked(groups: list[_Group]) -> list[_Group]:
     names = [group.name for group in groups]
-    taken = {PEAK_NAMES, slots.CHROM, slots.START, slots.END}
-    wrong = [name for i, name in enumerate(names) if name in taken or name in names[:i]]
-    if wrong:
-        msg = (
-            f"group names must differ from each other and from {', '.join(sorted(taken))}, got {wrong[0]!r}; rename it."
-        )
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        msg = f"group names must differ from each other, got {twice[0]!r} twice; rename one."
         raise InputError(msg)
     if not any(peaks.chrom.size for group in groups for peaks in group.replicates):
         msg = f"none of the {len(groups)} groups has a peak; call peaks with a weaker cut-off."
@@ -250,11 +247,18 @@ def _peaks(frame: pd.DataFrame, genome: Genome, by: str, what: str) -> Peaks:
         raise InputError(msg)
     chrom = _codes(frame[slots.CHROM], genome, what)
     start, end, offset = (frame[c].to_numpy(np.int64) for c in (slots.START, slots.END, "peak"))
+    if set(BLOCKS) <= set(frame):
+        offset = np.where(offset < 0, (end - start) // 2, offset)
     score = frame[by].to_numpy(np.float64)
     check.none_true(np.isnan(score), f"{what} have no {by}", "correct or remove them")
     check.none_true((start < 0) | (start > end), f"{what} have start < 0 or start > end", "correct or remove them")
     beyond = start >= genome.sizes[chrom]
-    check.none_true(beyond, f"{what} begin behind the end of their chromosome", "give the sizes of the same assembly")
+    if beyond.all():
+        check.none_true(beyond, f"{what} begin behind the end of their chromosome", "give the sizes of the same assembly")
+    if beyond.any():
+        told = "%d of %d %s begin behind the end of their chromosome and are left out; are the sizes of the same assembly?"
+        logger.warning(told, int(beyond.sum()), beyond.size, what)
+        chrom, start, end, offset, score = (column[~beyond] for column in (chrom, start, end, offset, score))
     end = np.minimum(end, np.iinfo(np.int32).max)
     summit = np.maximum(start + offset, 0)
     far = summit > genome.sizes[chrom] + np.int64(1 << 20)
@@ -292,5 +296,10 @@ def _table(regions: Regions, groups: list[_Group], genome: Genome) -> pd.DataFra
         slots.START: regions.start.astype(np.int64),
         slots.END: regions.end.astype(np.int64),
     }
-    columns |= {group.name: row for group, row in zip(groups, table, strict=True)}
+    taken = {*columns, *(group.name for group in groups)}
+    for group, row in zip(groups, table, strict=True):
+        name = group.name
+        while name in columns or (name != group.name and name in taken):
+            name += OF_GROUP
+        columns[name] = row
     return pd.DataFrame(columns, copy=False)

@@ -14,19 +14,20 @@ MOST_SCORE = 1000
 
 
 def peak_frame(peaks: CalledPeaks, blocks: Blocks | None, chroms: list[str], *, by_p: bool = False) -> pd.DataFrame:
-    """One group's peaks; ``chroms`` names the numbers in ``peaks.chrom``. ``score`` is of q, or of p with ``by_p``."""
-    score = ((peaks.p if by_p else peaks.q).astype(np.float64) * 10).astype(np.int64)
+    """One group's peaks; ``chroms`` names the numbers in ``peaks.chrom``. Scores are of q, or of p with ``by_p``."""
+    score = ((peaks.p if by_p else peaks.q).astype(np.float64) * 10).astype(np.int32)
     frame = pd.DataFrame(
         {
             "chrom": pd.Categorical.from_codes(peaks.chrom, chroms),
             "start": peaks.start,
             "end": peaks.end,
-            "score": np.minimum(score, MOST_SCORE).astype(np.int32),
+            "score": np.minimum(score, MOST_SCORE),
             "strand": pd.Categorical.from_codes(np.zeros(peaks.start.size, np.int8), ["."]),
             "signal_value": peaks.fold,
             "p_value": peaks.p,
             "q_value": peaks.q,
             "peak": np.where(peaks.summit < 0, -1, peaks.summit - peaks.start).astype(np.int32),
+            "raw_score": score,
         },
         copy=False,
     )

@@ -17,6 +17,7 @@ from gpuatac.errors import InputError
 from gpuatac.io.fragments.attach import genome_of
 from gpuatac.io.fragments.pseudobulk import Pseudobulks
 from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.genome.peak_rows import within
 from gpuatac.provenance import records
 from gpuatac.tl._peak_tables import intervals_overlap, joined, peak_frame
 from gpuatac.tl.peak_options import BROAD_CUTOFF, checked_model, checked_window, warn_unused
@@ -69,15 +70,17 @@ def call_peaks(
 
     Reads   fragments; obs[groupby].
     Writes  uns[key_added]: one frame, rows by group, chromosome (byte order), position and summit: group (categorical), chrom
-            (categorical), start, end (int32, 0-based half-open), score (int32: 10 x -log10 q, 1000 at most), strand ("."),
-            signal_value (fold change at the summit), p_value, q_value (-log10; float32, as MACS3 rounds), peak (int32: summit -
-            start; as low as -10; -1 for broad regions). ``peaks_by_group`` gives it by group, ``ex.export_peaks`` writes files.
+            (categorical), start, end (int32, 0-based half-open), score (int32: 10 x -log10 q, of p where ``pvalue`` bounds it, 1000
+            at most), strand ("."), signal_value (fold change at the summit), p_value, q_value (-log10; float32, as MACS3 rounds),
+            peak (int32: summit - start; as low as -10; -1 for broad regions), raw_score (int32: the score without its bound).
+            ``peaks_by_group`` gives it by group, ``ex.export_peaks`` writes files.
 
     A peak is where many cuts lie close together: each cut is widened to ``extsize`` bp, and the pileup is compared with a
     Poisson rate, the higher of the genome's and that of the 10 kb around. Rows equal those of ``macs3 callpeak`` 3.0.4 without a
     control and with all duplicates kept: ``-f BED --nomodel --shift -100 --extsize 200 --call-summits --max-gap 30 --min-length
     200`` as SnapATAC2's ``tl.macs3`` runs it; ``-f BEDPE`` with ``counting_strategy="fragment"``; ``-f FRAG`` with
-    ``use_counts=True`` as well.
+    ``use_counts=True`` as well. What MACS3 finds behind the end of a chromosome is cut off: rows end with it, and those that begin
+    behind it (a large ``shift``) are left out.
 
     Parameters
     ----------
@@ -192,6 +195,7 @@ def call_peaks(
         reproducible = _replicates(adata, group, len(names), replicate, strict, size, keep=keep, codes=codes)
     chroms = [genome.names[c] for c in codes]
     frames: dict[str, pd.DataFrame] = dict.fromkeys(names, pd.DataFrame())
+    behind = 0
     for g, peaks, blocks in _call(adata, group, len(names), model, size, keep=keep, codes=codes):
         frame = peak_frame(peaks, blocks, chroms, by_p=pvalue is not None)
         at = np.asarray(codes, np.int32)[peaks.chrom]
@@ -201,7 +205,12 @@ def call_peaks(
             kept &= intervals_overlap(at, peaks.start, peaks.end, merge_intervals(other_chrom, other.start, other.end))
         if banned is not None:
             kept &= ~intervals_overlap(at, peaks.start, peaks.end, banned)
-        frames[names[g]] = frame if kept.all() else frame[kept].reset_index(drop=True)
+        frame = frame if kept.all() else frame[kept].reset_index(drop=True)
+        frames[names[g]] = within(frame, genome)
+        behind += len(frame) - len(frames[names[g]])
+    if behind:
+        told = "tl.call_peaks: %d peaks lie behind the end of their chromosome, where shift moves cuts, and are left out"
+        logger.warning(told, behind)
     logger.info("tl.call_peaks: %s", ", ".join(f"{name} {len(frame):,}" for name, frame in frames.items()))
     if not inplace:
         return frames
@@ -249,7 +258,7 @@ def _codes(excluded: Collection[str] | None, genome: Genome) -> list[int]:
 
 
 def _merged(regions: str | Path | Any, genome: Genome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    at = coordinates(regions_frame(regions, genome), genome, what="blacklisted regions")
+    at = coordinates(regions_frame(regions, genome, may_be_empty=True), genome, what="blacklisted regions")
     return merge_intervals(at.chrom, at.start, at.end)
 
 

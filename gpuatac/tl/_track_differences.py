@@ -12,7 +12,8 @@ from gpuatac import check, progress, slots
 from gpuatac.core.differential import track_differences as core
 from gpuatac.errors import InputError
 from gpuatac.io.fragments.attach import genome_of
-from gpuatac.io.genome.transcripts import read_transcripts, tss_table
+from gpuatac.io.genome.annotation import transcripts_of
+from gpuatac.io.genome.transcripts import tss_table
 from gpuatac.provenance import records
 from gpuatac.tl._aggregates import random_aggregates, rows_of
 from gpuatac.tl.denoising import backend_of_fragments, extra_of, fragment_tracks, region_set
@@ -213,7 +214,7 @@ def _compared(
         msg = "regions and genes are both given; allowed: one of them; leave the other out."
         raise InputError(msg)
     flank = check.integer("flank", flank, 1, 10**9)
-    transcripts = genes if isinstance(genes, pd.DataFrame) else read_transcripts(genes)
+    transcripts = transcripts_of(genes, named=gene_names is not None)
     if gene_names is not None:
         wanted = [gene_names] if isinstance(gene_names, str) else [str(name) for name in gene_names]
         named = transcripts["gene_name"].isin(wanted) | transcripts["gene_id"].isin(wanted)

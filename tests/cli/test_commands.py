@@ -133,7 +133,7 @@ def test_several_files_get_their_names(small, tmp_path, cli):
         (["--blacklist", "nowhere.bed"], "blacklist nowhere.bed does not exist; check the path."),
         (["--whitelist", "nowhere.txt"], "whitelist nowhere.txt does not exist; check the path."),
         (["--truth", "nowhere.tsv"], "nowhere.tsv does not exist; check the path."),
-        (["--truth", "."], "truth table . is a folder; allowed: a tab-separated table"),
+        (["--truth", "."], "truth table . is a folder; allowed: a table with"),
         (["--upper-quantile", "2"], "upper_quantile must be in [0, 1], got 2.0."),
         (["--batch-correction", "harmony"], "needs several samples, got one"),
         (["--leiden-flavor", "cugraph"], "needs a GPU, got device 'cpu'"),

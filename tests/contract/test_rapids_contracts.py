@@ -51,6 +51,7 @@ CALLS = {
         "key",
         "basis",
         "adjusted_basis",
+        "flavor",
         "n_clusters",
         "max_iter_harmony",
         "theta",
@@ -203,8 +204,10 @@ def test_without_a_gpu_the_reason_is_said():
 def test_stand_in_knows_the_wheels_that_are_installed():
     """``tests/strict/manifest.json`` is what these wheels have; where they differ write it anew (tests/strict/manifest.py)."""
     from strict.calls import wheels
-    from strict.manifest import installed
+    from strict.manifest import MODULES, installed
 
+    for module in MODULES:
+        resolve(f"{module}:__name__")
     now = installed()
     assert set(now) == set(wheels())
     for module, names in wheels().items():

@@ -163,7 +163,7 @@ def test_score_may_be_another_column():
         ({"A": frame(("chr1", 5, 1, 0, 1.0))}, "start > end"),
         ({"A": frame(("chr1", 20_000, 20_005, 0, 1.0))}, "behind the end"),
         ({"A": frame(("chr1", 1, 5, 0, 1.0)).drop(columns="peak")}, "lack the column peak"),
-        ({"start": frame(("chr1", 1, 5, 0, 1.0))}, "group names"),
+        ({1: frame(("chr1", 1, 5, 0, 1.0)), "1": NO_PEAKS}, "group names"),
         (frame(("chr1", 1, 5, 0, 1.0)), "no column 'group'"),
         ({"A": [1, 2]}, "must be a frame"),
     ],

@@ -271,7 +271,7 @@ def test_several_samples_add_up(adata, tmp_path, options):
 
 def test_fragments_that_stay_on_disk_give_the_same_files(adata, tmp_path, monkeypatch):
     file = fragment_file(tmp_path / "f.tsv", FRAGMENTS)
-    monkeypatch.setitem(memory._state, "limit", 5000)  # bytes
+    monkeypatch.setitem(memory._state, "given", 5000)  # bytes
     ga.io.forget()
     genome = ga.Genome("toy", SIZES)
     stored = ga.pp.import_fragments(file, genome, min_num_fragments=1, device="cpu", out=tmp_path / "stored")

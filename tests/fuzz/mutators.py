@@ -374,7 +374,7 @@ def expected(case: Case) -> Expected:
     text = unpacked(case.data)
     if text is None:
         return Expected(broken=True)
-    lines = text.split(b"\n")
+    lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")  # a byte order mark is no text
     if not lines[-1]:
         lines.pop()
     lines = [line.removesuffix(b"\r") for line in lines]

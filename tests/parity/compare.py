@@ -25,8 +25,8 @@ import pyBigWig
 import scipy.sparse as sp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import inputs
 import oracles
+import parity_inputs as inputs
 
 import gpuatac as ga
 

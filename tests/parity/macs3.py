@@ -128,8 +128,7 @@ def ours(fragments: dict[str, pd.DataFrame], options: dict) -> pd.DataFrame:
     frame = peak_frame(peaks, blocks, names, by_p=model.pvalue is not None)
     columns = {0: frame["chrom"].astype(str), 1: frame["start"], 2: frame["end"], 3: peak_names(frame, "x")}
     text = pd.DataFrame(columns).astype(str)
-    score = peaks.p if model.pvalue is not None else peaks.q
-    text[4] = (score.astype(float) * 10).astype(int).astype(str)
+    text[4] = frame["raw_score"].astype(str)
     text[5] = "."
     for k, column in ((6, "signal_value"), (7, "p_value"), (8, "q_value")):
         text[k] = [f"{x:.6g}" for x in frame[column]]

@@ -1,4 +1,4 @@
-"""Run SnapATAC2 2.9.0 on a case folder of inputs.py and store its arrays as ``peer.npz``.
+"""Run SnapATAC2 2.9.0 on a case folder of parity_inputs.py and store its arrays as ``peer.npz``.
 
 Runs in the peer's own environment: ``peer_export.py CASE_FOLDER...``. Nothing of gpuatac is imported.
 ``peer_export.py --differences FOLDER`` stores its answers to the inputs on which the two differ.
@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 import snapatac2 as snap
 from anndata import AnnData
-from inputs import (
+from parity_inputs import (
     BAD_ROWS,
     DIFFERENCE_SIZES,
     EARLY_TSS_GENE,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import inputs
 import numpy as np
+import parity_inputs as inputs
 import pytest
 import scipy.sparse as sp
 from anndata import AnnData

@@ -317,7 +317,7 @@ def test_gene_var_spans_its_transcripts(adata):
     [
         ({"upstream": -1}, "upstream must be at least 0, got -1"),
         ({"downstream": 1.5}, "downstream must be a whole number, got 1.5"),
-        ({"id_type": "exon"}, "id_type must be one of 'gene', 'transcript', got 'exon'"),
+        ({"id_type": "exon"}, "id_type must be one of 'gene', 'gene_id', 'transcript', got 'exon'"),
         ({"interval_rule": "open"}, "interval_rule must be one of 'closed', 'snapatac2', got 'open'"),
         ({"counting_strategy": "x"}, "counting_strategy must be one of"),
     ],

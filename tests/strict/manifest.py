@@ -43,6 +43,8 @@ def described(name: str) -> dict[str, dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {name: {}}
     for key in names:
         value = getattr(module, key)
+        if inspect.ismodule(value):  # which parts are there depends on what was imported
+            continue
         out[name][key] = ["class" if inspect.isclass(value) else type(value).__name__, signature(value)]
     for key in CLASSES.get(name, ()):
         kind = getattr(module, key)

@@ -215,6 +215,7 @@ def harmony_integrate(adata: Any, key: str, **kw: Any) -> None:
     check_call("rapids_singlecell.pp", "harmony_integrate", (adata, key), kw)
     import harmonypy
 
+    _need(kw["flavor"] == "harmony2", "the stand-in has harmony2 alone")
     points = adata.obsm[kw["basis"]].on_device().astype(np.float64)
     done = harmonypy.run_harmony(
         points, adata.obs, key, max_iter_harmony=kw["max_iter_harmony"], theta=kw["theta"], sigma=kw["sigma"],

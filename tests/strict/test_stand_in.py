@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -269,7 +270,7 @@ def test_what_the_stand_in_has_the_wheels_have_too(cp, sparse):
         extra = names - set(wheels()[key])
         assert not extra, f"{key} has no {sorted(extra)}"
     for module in ("cudf", "cupy.cuda", "rmm.mr", "rmm.statistics", "cuvs.neighbors.brute_force", "pylibcugraph"):
-        names = {name for name in vars(sys.modules[module]) if not name.startswith("_")}
+        names = {name for name, value in vars(sys.modules[module]).items() if name[0] != "_" and not isinstance(value, ModuleType)}
         assert names <= set(wheels()[module]), module
 
 

@@ -74,6 +74,9 @@ def install(monkeypatch: Any, *, allocator: str = "native") -> None:
 
     @contextmanager
     def graph(cuda_graph: CUDAGraph, pool: Any = None, stream: Any = None, capture_error_mode: str = "global") -> Iterator[None]:
+        if capture_error_mode == "global":
+            msg = "a capture in the mode 'global' fails by what other threads do meanwhile; the engine writes from one"
+            raise RuntimeError(msg)
         with _Recorder(cuda_graph, pluggable=allocator == "pluggable"):
             yield
 

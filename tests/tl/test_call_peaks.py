@@ -79,6 +79,7 @@ def test_peaks_are_stored_in_one_frame_and_come_back_by_group(adata):
     frame = adata.uns["peaks"]
     assert list(frame) == [
         "group", "chrom", "start", "end", "score", "strand", "signal_value", "p_value", "q_value", "peak",
+        "raw_score",
     ]  # fmt: skip
     assert list(frame["group"].cat.categories) == ["b", "a"]
     assert list(frame["chrom"].cat.categories) == sorted(SIZES)

@@ -123,9 +123,9 @@ def test_quantiles_reach_the_choice_of_tiles_and_are_named_when_they_leave_no_co
     [
         (
             "barcode\ttype\nA\tx\n",
-            r"line 1: found no column 'cell_type' \(but barcode, type\); allowed: a tab-separated table",
+            r"line 1: found no column 'cell_type' \(but type\); allowed: a table with the columns",
         ),
-        ("barcode,cell_type\nA,x\n", r"no column 'barcode'"),
+        ("A,x\n", r"no column 'cell_type'"),
         ("", "found an empty file"),
         ("barcode\tcell_type\n", "found no cell below the header"),
         ("barcode\tcell_type\nA\tx\nB\ty\nA\ty\n", r"line 4: found barcode 'A' a second time"),
@@ -142,10 +142,10 @@ def test_a_bad_truth_is_refused_before_anything_is_written(small, options, tmp_p
 
 
 def test_a_folder_or_binary_file_is_no_truth(tmp_path):
-    with pytest.raises(InputError, match=r"is a folder; allowed: a tab-separated table .*; pass the file's path"):
+    with pytest.raises(InputError, match=r"is a folder; allowed: a table with .*; pass the file's path"):
         read_truth(tmp_path)
     (tmp_path / "b.tsv").write_bytes(b"\xff\xfe\x00\x01" * 50)
-    with pytest.raises(FileFormatError, match=r"found no table|no column"):
+    with pytest.raises(FileFormatError, match=r"found text in UTF-16"):
         read_truth(tmp_path / "b.tsv")
     with gzip.open(tmp_path / "t.tsv.gz", "wt") as file:
         file.write("barcode\tcell_type\tis_cell\nA\tx\t1\nB\tNA\t0\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from devices import GPU, on_device
 
 import gpuatac as ga
 from gpuatac.errors import InputError, MissingFileError
@@ -163,11 +164,15 @@ def test_the_device_asked_for_is_the_one_used(copied, small, step):
     assert json.loads((copied / "s.summary.json").read_text())["device"] == "cpu"
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(ga.backend.gpu_problem() is not None, reason="no GPU")
-def test_going_on_moves_a_cpu_run_to_the_gpu(copied, small):
+@pytest.fixture(params=[GPU])
+def gpu(request):
+    with on_device(request) as device:
+        yield device
+
+
+def test_going_on_moves_a_cpu_run_to_the_gpu(copied, small, gpu):
     before = len(ga.pp.history(ga.io.read_h5ad(copied / "s.h5ad")))
-    adata = ga.run(small.fragments, copied, device="gpu", from_step="knn").adata
+    adata = ga.run(small.fragments, copied, device=gpu, from_step="knn").adata
     assert {r["device"] for r in ga.pp.history(adata)[before:]} == {"gpu"}
     assert [r["device"] for r in attach.records_of(adata)] == ["gpu"]
 

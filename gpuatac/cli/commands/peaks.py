@@ -87,7 +87,7 @@ COMMAND = Command(
     hints={"genome_size": Hint(str), "exclude_chroms": Hint(str), "blacklist": Hint(str), "replicate": Hint(str)},
     exclusive=groups.EXCLUSIVE,
     sections=(
-        Section("Input and output", ("inputs", "out", "consensus", "matrix", "output_format", "force")),
+        Section("Input and output", ("inputs", "out", "consensus", "matrix", "output_format", "raw_scores", "force")),
         groups.CELLS,
         Section(
             "Peaks",

@@ -98,7 +98,7 @@ COMMAND = Command(
         ),
         Section(
             "Graph and clusters",
-            ("n_neighbors", "keep_depth_components", "min_dist", "leiden_flavor", "gene_upstream"),
+            ("n_neighbors", "keep_depth_components", "min_dist", "leiden_flavor", "gene_upstream", "gene_key"),
             more=True,
         ),
         Section(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from gpuatac.errors import FileFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
     from io import FileIO
     from pathlib import Path
 
@@ -38,6 +39,7 @@ _OTHER = {
     b"\xfd7zX": "an xz file",
     b"PK\x03\x04": "a zip archive",
 }
+_MARK = b"\xef\xbb\xbf"  # of UTF-8, which Excel and Notepad put in front
 _RECOMPRESS = "decompress the file and compress it with bgzip or gzip"
 
 
@@ -56,6 +58,11 @@ def detect(path: Path) -> str:
     if head[:2] != b"\x1f\x8b":
         return "plain"
     return "bgzf" if _is_bgzf(head) else "gzip"
+
+
+def is_heading(line: bytes) -> bool:
+    """Whether a line of a BED speaks to the genome browser: ``track`` or ``browser`` and what follows."""
+    return line.startswith((b"track", b"browser")) and line.split(None, 1)[0] in (b"track", b"browser")
 
 
 def _is_bgzf(head: bytes) -> bool:
@@ -317,8 +324,41 @@ def line_blocks(
 ) -> Iterator[np.ndarray]:
     """The decompressed text as uint8 arrays of whole lines; only the last may lack its newline.
 
-    ``advance`` is called with the compressed bytes done; ``window`` groups of blocks are inflated ahead.
+    ``advance`` is called with the compressed bytes done; ``window`` groups of blocks are inflated ahead. A byte order mark
+    of UTF-8 is taken off; text in UTF-16 is refused.
     """
+    blocks = _line_blocks(path, pool, block_bytes, window, advance)
+    for first in blocks:
+        text = _without_mark(path, first)
+        if text.size:
+            yield text
+        break
+    yield from blocks
+
+
+def read_bytes(path: Path, *, may_be_empty: bool = False) -> bytes:
+    """The whole decompressed text of a plain, gzip or BGZF file, without byte order mark.
+
+    Raises :class:`FileFormatError` with the byte offset where the compression is broken, and, unless it may be so, for a
+    file without a byte.
+    """
+    if may_be_empty and path.is_file() and not path.stat().st_size:
+        return b""
+    with ThreadPoolExecutor(2) as pool:
+        return b"".join(block.tobytes() for block in line_blocks(path, pool))
+
+
+def _without_mark(path: Path, text: np.ndarray) -> np.ndarray:
+    head = text[:3].tobytes()
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        remedy = "save it as UTF-8, or convert it (iconv -f UTF-16 -t UTF-8)"
+        raise FileFormatError(path, "text in UTF-16", "text in UTF-8", remedy, line=1)
+    return text[3:] if head == _MARK else text
+
+
+def _line_blocks(
+    path: Path, pool: ThreadPoolExecutor, block_bytes: int, window: int, advance: Callable[[int], None]
+) -> Iterator[np.ndarray]:
     kind = detect(path)
     if kind == "bgzf":
         chunks = bgzf_chunks(path, block_bytes, pool, window, advance)

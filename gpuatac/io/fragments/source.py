@@ -24,7 +24,8 @@ from gpuatac.io.files.atomic import replacing
 from gpuatac.io.fragments.collect import ROW_BYTES, Collector, resident_limit
 from gpuatac.io.fragments.frames import is_parquet, read_parquet
 from gpuatac.io.fragments.store import META, StoredFragments, StoreWriter, is_store
-from gpuatac.io.fragments.text import Wanted, collect_text, note, read_whitelist, stem_of
+from gpuatac.io.fragments.text import Wanted, collect_text, note, stem_of
+from gpuatac.io.tables.barcode_lists import read_whitelist
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from gpuatac.fragments import Fragments
 
 HDF5_MAGIC = b"\x89HDF"
+LONGEST_NAME = 200  # bytes of a sample's name: file systems take 255, with the suffixes
 BAM_MAGIC = b"BAM\x01"
 
 
@@ -58,7 +60,7 @@ def load_source(
     """
     check.existing_file(path, "fragment file")
     bk = resolve(device)
-    wanted = Wanted.of(genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chr_m)
+    wanted = Wanted.of(genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chr_m, sample=sample)
     head = _head(path)
     if path.is_dir() and is_store(path):
         return _from_store(path, genome, wanted, device=bk.name)
@@ -226,6 +228,13 @@ def sample_names(
     repeated = [n for n, k in Counter(names).items() if k > 1]
     if repeated:
         msg = f"sample names must differ, got {', '.join(map(repr, repeated))} more than once; pass {of_names}=[...]{flag}."
+        raise InputError(msg)
+    long = [n for n in names if len(n.encode()) > LONGEST_NAME]
+    if long:
+        msg = (
+            f"sample names may have {LONGEST_NAME} bytes, as they name files, got one of {len(long[0].encode())} ({long[0][:30]}...); "
+            f"pass {of_names}=[...]{flag}."
+        )
         raise InputError(msg)
     bad = [n for n in names if not n or any(c in n for c in "/\\#\0") or n.startswith(".")]
     if bad:

@@ -17,8 +17,9 @@ from gpuatac.backend.protocol import reading as p
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.fragments import DROP_REASONS, CellTotals, Fragments, ReadSummary
 from gpuatac.genome import MITO_NAMES, Genome
-from gpuatac.io.files.compression import detect, line_blocks
+from gpuatac.io.files.compression import detect, is_heading, line_blocks
 from gpuatac.io.fragments.collect import Collector
+from gpuatac.io.tables.barcode_lists import BarcodeList, read_whitelist, why_nothing_matches
 from gpuatac.threads import get_threads
 
 if TYPE_CHECKING:
@@ -67,31 +68,6 @@ _ERRORS = {
 }
 
 
-def read_whitelist(whitelist: str | Path | Iterable[str]) -> set[str]:
-    """Barcodes from a file (first column, plain or gzip) or from any iterable of str."""
-    if not isinstance(whitelist, str | Path):
-        return set(whitelist)
-    path = Path(whitelist)
-    detect(path)
-    with ThreadPoolExecutor(1) as pool:
-        raw = b"".join(block.tobytes() for block in line_blocks(path, pool))
-    if not raw.isascii():
-        line = next(i for i, text in enumerate(raw.split(b"\n"), 1) if not text.isascii())
-        raise FileFormatError(
-            path,
-            "bytes outside ASCII in a whitelist",
-            "one barcode a line, in ASCII",
-            "save the list as plain text without byte order mark",
-            line=line,
-        )
-    text = raw.decode()
-    barcodes = {line.split("\t")[0].strip() for line in text.splitlines() if line.strip() and line[0] != "#"}
-    if not barcodes:
-        msg = f"whitelist {path} holds no barcode; give one barcode per line."
-        raise InputError(msg)
-    return barcodes
-
-
 def read_fragments(
     path: str | Path,
     genome: Genome,
@@ -118,7 +94,7 @@ def read_fragments(
     min_num_fragments
         Barcodes with fewer fragments outside the mitochondrial chromosome are left out.
     whitelist
-        Barcodes to keep: a file or an iterable; None keeps all.
+        Barcodes to keep: a file (see ``pp.import_fragments``) or an iterable; None keeps all.
     chrM
         Names of the mitochondrial chromosome.
     device
@@ -136,6 +112,8 @@ def read_fragments(
     ------
     FileFormatError
         For a line that is no fragment (with its number) and for broken compression (with the byte offset).
+    InputError
+        When none of the barcodes of the whitelist is in the file.
 
     Examples
     --------
@@ -147,7 +125,7 @@ def read_fragments(
     """
     path = Path(path)
     check.integer("min_num_fragments", min_num_fragments, 0)
-    wanted = Wanted.of(genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chrM)
+    wanted = Wanted.of(genome, min_num_fragments=min_num_fragments, whitelist=whitelist, chr_m=chrM, sample=stem_of(path))
     with Collector(resolve(device), genome, mito_codes=wanted.mito_codes, scratch=None, keep_all=True) as rows:
         summary = collect_text(path, rows)
         barcodes, totals = wanted.choose(rows, summary, bulk_name=bulk_name or stem_of(path))
@@ -159,7 +137,8 @@ class Wanted:
     """Which barcodes are kept."""
 
     min_num_fragments: int
-    allowed: set[str] | None
+    listed: BarcodeList | None
+    allowed: set[str] | None  # of this sample
     mito_codes: list[int]
 
     @classmethod
@@ -170,10 +149,12 @@ class Wanted:
         min_num_fragments: int,
         whitelist: str | Path | Iterable[str] | None,
         chr_m: Collection[str],
+        sample: str | None = None,
     ) -> Wanted:
         """From the arguments of the public functions."""
-        allowed = None if whitelist is None else read_whitelist(whitelist)
-        return cls(min_num_fragments, allowed, genome.mito_codes(chr_m))
+        listed = None if whitelist is None else read_whitelist(whitelist)
+        allowed = None if listed is None else listed.of_sample(sample)
+        return cls(min_num_fragments, listed, allowed, genome.mito_codes(chr_m))
 
     @property
     def everything(self) -> bool:
@@ -185,7 +166,10 @@ class Wanted:
         n = totals.rows.size
         listed = np.ones(n, bool)
         if self.allowed is not None:
-            listed[:] = [name in self.allowed for name in names(np.arange(n))]
+            seen = names(np.arange(n))
+            listed[:] = [name in self.allowed for name in seen]
+            if self.allowed and n and not listed.any():
+                self._nothing_listed(seen, summary)
         least = 0 if summary.n_columns == BULK_COLUMNS else self.min_num_fragments
         enough = totals.rows - totals.mito_rows >= least
         for reason, rows in (
@@ -195,6 +179,18 @@ class Wanted:
             summary.dropped[reason] = summary.dropped.get(reason, 0) + int(rows)
         kept: np.ndarray = listed & enough
         return kept
+
+    def _nothing_listed(self, seen: list[str], summary: ReadSummary) -> None:
+        assert self.listed is not None
+        found = f"none of the {len(self.listed):,} barcodes of {self.listed.source} is in {summary.source}"
+        if summary.n_columns == BULK_COLUMNS:
+            why = "it has no barcodes (3 columns); leave the list out"
+        else:
+            why = why_nothing_matches(self.listed.names, seen, of_list="the list", of_data=summary.source)
+        msg = f"{found}: {why}."
+        if self.listed.required:
+            raise InputError(msg)
+        summary.notes.append(msg)
 
     def choose(
         self, rows: Collector, summary: ReadSummary, *, bulk_name: str | None = None
@@ -254,6 +250,21 @@ def _n_columns(block: np.ndarray) -> int:
     return 0
 
 
+def _heading_as_comment(text: np.ndarray) -> np.ndarray:
+    """The block with the ``track`` and ``browser`` lines of a BED that it begins with as comments."""
+    at, head = 0, text[:1].tobytes()
+    while head in (b"#", b"t", b"b", b"\n", b"\r"):
+        line = text[at : at + 65536].tobytes().partition(b"\n")[0]
+        if is_heading(line):
+            text = text if text.flags.writeable else text.copy()
+            text[at] = ord("#")
+        elif line.strip() and not line.startswith(b"#"):
+            break
+        at += len(line) + 1
+        head = text[at : at + 1].tobytes()
+    return text
+
+
 def collect_text(path: Path, rows: Collector) -> ReadSummary:
     """Parse the file and hand its rows to ``rows``; what was dropped so far."""
     kind, genome, bk = detect(path), rows.genome, rows.bk
@@ -288,7 +299,8 @@ def collect_text(path: Path, rows: Collector) -> ReadSummary:
         ThreadPoolExecutor(n_threads) as parsers,
         progress.bar(f"reading {path.name}", path.stat().st_size, unit="B", scale=True) as advance,
     ):
-        for text in line_blocks(path, pool, block_bytes=block_bytes, window=window, advance=advance):
+        for block in line_blocks(path, pool, block_bytes=block_bytes, window=window, advance=advance):
+            text = block if summary.n_columns else _heading_as_comment(block)
             if not summary.n_columns:
                 summary.n_columns = _n_columns(text)
             bulk = summary.n_columns == BULK_COLUMNS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ import pandas as pd
 
 from gpuatac import check
 from gpuatac.errors import FileFormatError, InputError, MissingFileError
-from gpuatac.io.files import compression
+from gpuatac.io.files.compression import is_heading, read_bytes
+from gpuatac.io.genome.bed_rows import COLUMN_NAMES, checked_intervals, read_rows
 from gpuatac.io.genome.regions import MAX_COORDINATE, parse_regions, refuse_beyond
 
 if TYPE_CHECKING:
@@ -19,75 +20,23 @@ if TYPE_CHECKING:
 
     from gpuatac.genome import Genome
 
+logger = logging.getLogger(__name__)
 _SKIPPED = (b"#", b"track", b"browser")
-_COLUMN_NAMES = {
-    "chrom": ("chrom", "chr", "chromosome", "seqnames", "seqname"),
-    "start": ("start", "chromstart", "chrom_start"),
-    "end": ("end", "chromend", "chrom_end", "stop"),
-}
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The whole decompressed text of a plain, gzip or BGZF file.
-
-    Raises :class:`FileFormatError` with the byte offset where the compression is broken.
-    """
-    with ThreadPoolExecutor(2) as pool:
-        return b"".join(block.tobytes() for block in compression.line_blocks(Path(path), pool))
-
-
-def numbered_lines(text: bytes) -> list[tuple[int, bytes]]:
-    """(1-based line number, line without its end) of the lines that are neither blank nor comments."""
-    lines = text.splitlines() if b"\r" in text else text.split(b"\n")
-    return [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith(b"#")]
-
-
-def whole_numbers(values: Sequence[bytes]) -> np.ndarray | None:
-    """``values`` as int64, or None when one of them is not a run of digits with an optional sign."""
-    try:
-        return np.array([int(v) for v in values], np.int64)
-    except (ValueError, OverflowError):
-        return None
-
-
-def checked_intervals(
-    path: str | Path, numbers: Sequence[int], start: Sequence[bytes], end: Sequence[bytes], *, base: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """int64 0-based half-open start and end of rows whose start is written ``base``-based.
-
-    Raises :class:`FileFormatError` with the line of the first row where they are no whole numbers, lie
-    outside [base, 2^31 - 1], or have start > end.
-    """
-    lo, hi = whole_numbers(start), whole_numbers(end)
-    allowed = f"whole numbers with {base} <= start <= end <= {MAX_COORDINATE}"
-    if lo is not None and hi is not None:
-        low = lo - base
-        bad = (low < 0) | (low > hi) | (hi > MAX_COORDINATE)
-        if not bad.any():
-            return low, hi
-        first = int(bad.argmax())
-        found = f"start {lo[first]} and end {hi[first]}"
-        raise FileFormatError(path, found, allowed, "correct or remove the line", line=int(numbers[first]))
-    for number, a, b in zip(numbers, start, end, strict=True):
-        if whole_numbers([a, b]) is None:
-            found = f"start {_shown(a)} and end {_shown(b)}"
-            raise FileFormatError(path, found, allowed, "correct or remove the line", line=number)
-    raise AssertionError  # one of the rows did not convert above
-
-
-def _shown(value: bytes) -> str:
-    return repr(value.decode(errors="replace"))
-
-
-def read_bed(path: str | Path) -> pd.DataFrame:
+def read_bed(path: str | Path, *, may_be_empty: bool = False) -> pd.DataFrame:
     """Read a BED, narrowPeak or broadPeak file (plain, gzip or bgzip).
 
     Parameters
     ----------
     path
-        Rows of at least three columns, split at tabs (at runs of spaces when the first row has no tab). Blank
-        lines and those that start with ``#``, ``track`` or ``browser`` are skipped, and so is a header row
-        whose second and third fields are ``start`` and ``end``.
+        Rows of at least three columns, split at tabs (at commas or runs of spaces when the first row has no tab), quoted or
+        not. Blank lines and those that start with ``#`` are skipped, and so are ``track`` and ``browser`` lines. A header
+        row that names chrom, start and end (or seqnames, chromStart, ...) says which columns these are; row names, as R
+        writes them, are passed over. Where it also names a ``width`` that is end - start + 1 in every row, as in tables of
+        GRanges, starts are 1-based and are converted.
+    may_be_empty
+        Whether a file without rows is one of no regions.
 
     Returns
     -------
@@ -113,9 +62,9 @@ def read_bed(path: str | Path) -> pd.DataFrame:
     [['chr1', 100, 200, 'first'], ['chr2', 5, 9, 'second']]
     """
     path = Path(path)
-    text = read_bytes(path)
+    text = read_bytes(path, may_be_empty=may_be_empty)
     plain = _plain_table(text)
-    frame = _read_lines(path, text) if plain is None else plain
+    frame = _read_lines(path, text, may_be_empty=may_be_empty) if plain is None else plain
     frame.attrs["source"] = str(path.resolve())  # provenance tells its name
     return frame
 
@@ -129,23 +78,7 @@ def _plain_table(text: bytes) -> pd.DataFrame | None:
     import pyarrow.compute as pc
     from pyarrow import csv
 
-    codes = np.frombuffer(text, np.uint8)
-    if np.count_nonzero((codes < 0x20) | (codes > 0x7E)) != text.count(b"\t") + text.count(b"\n"):
-        return None
-    begin, first = 0, b""
-    while begin < len(text):
-        stop = text.find(b"\n", begin)
-        stop = len(text) if stop < 0 else stop
-        first = text[begin:stop]
-        if first.strip() and not first.startswith(_SKIPPED):
-            break
-        begin, first = stop + 1, b""
-    body = text[begin:]
-    # Arrow reads 0x1f as a number; a comment further down may have the width of a row
-    if any(word in body for word in (b"0x", b"0X", *(b"\n" + word for word in _SKIPPED))):
-        return None
-    if _is_header(first.split(b"\t")):
-        body = body[len(first) + 1 :]
+    body = _plain_body(text)
     width = body.partition(b"\n")[0].count(b"\t") + 1
     if width < 3:
         return None
@@ -177,6 +110,32 @@ def _plain_table(text: bytes) -> pd.DataFrame | None:
     return pd.DataFrame(frame)
 
 
+def _plain_body(text: bytes) -> bytes:
+    """The rows of a plain table without what stands above them; nothing where the text is none."""
+    codes = np.frombuffer(text, np.uint8)
+    if np.count_nonzero((codes < 0x20) | (codes > 0x7E)) != text.count(b"\t") + text.count(b"\n"):
+        return b""
+    begin, first = 0, b""
+    while begin < len(text):
+        stop = text.find(b"\n", begin)
+        stop = len(text) if stop < 0 else stop
+        first = text[begin:stop]
+        if first.strip() and not first.startswith(b"#") and not is_heading(first):
+            break
+        begin, first = stop + 1, b""
+    body = text[begin:]
+    # Arrow reads 0x1f as a number; a comment further down may have the width of a row
+    if any(word in body for word in (b"0x", b"0X", b'"', *(b"\n" + word for word in _SKIPPED))):
+        return b""
+    header = [field.strip().lower() for field in first.split(b"\t")]
+    if header[1:3] in ([b"start", b"end"], [b"chromstart", b"chromend"]):
+        further = (b"name", b"score", b"strand")
+        if b"width" in header or any(f in header and header.index(f) != 3 + k for k, f in enumerate(further)):
+            return b""
+        body = body[len(first) + 1 :]
+    return body
+
+
 def _strings(column: Any) -> np.ndarray:
     """An Arrow column as str objects without white space around them, one for each distinct value."""
     import pyarrow.compute as pc
@@ -198,35 +157,19 @@ def _numbers(column: Any) -> np.ndarray:
     return numbers
 
 
-def _is_header(fields: Sequence[bytes]) -> bool:
-    return [f.strip().lower() for f in fields[1:3]] in ([b"start", b"end"], [b"chromstart", b"chromend"])
-
-
-def _read_lines(path: Path, text: bytes) -> pd.DataFrame:
+def _read_lines(path: Path, text: bytes, *, may_be_empty: bool = False) -> pd.DataFrame:
     """``read_bed`` line by line: every kind of row, and errors with their line."""
-    rows = [(n, line) for n, line in numbered_lines(text) if not line.startswith(_SKIPPED)]
-    separator = b"\t" if rows and b"\t" in rows[0][1] else None
-    fields = [line.split(separator) for _, line in rows]
-    numbers = [n for n, _ in rows]
-    if fields and _is_header(fields[0]):
-        fields, numbers = fields[1:], numbers[1:]
-    if not fields:
+    rows = read_rows(path, text)
+    if not rows.chrom and not may_be_empty:
         raise FileFormatError(path, "no regions", "at least one row of chrom, start, end", "check the file")
-    width = min(map(len, fields))
-    if width < 3:
-        at = next(i for i, f in enumerate(fields) if len(f) < 3)
-        found = f"{len(fields[at])} column(s)"
-        allowed = "at least chrom, start and end, split at tabs"
-        raise FileFormatError(path, found, allowed, "correct or remove the line", line=numbers[at])
-    columns = list(zip(*(f[: min(width, 6)] for f in fields), strict=True))
-    start, end = checked_intervals(path, numbers, columns[1], columns[2])
-    frame = pd.DataFrame({"chrom": _text(columns[0]), "start": start, "end": end})
-    if width > 3:
-        frame["name"] = _text(columns[3])
-    if width > 4:
-        frame["score"] = [_number(v) for v in columns[4]]
-    if width > 5:
-        frame["strand"] = [s if s in ("+", "-") else "." for s in _text(columns[5])]
+    start, end = checked_intervals(path, rows.numbers, rows.start, rows.end, base=rows.base)
+    frame = pd.DataFrame({"chrom": _text(rows.chrom), "start": start, "end": end})
+    if rows.name is not None:
+        frame["name"] = _text(rows.name)
+    if rows.score is not None:
+        frame["score"] = [_number(v) for v in rows.score]
+    if rows.strand is not None:
+        frame["strand"] = [s if s in ("+", "-") else "." for s in _text(rows.strand)]
     return frame
 
 
@@ -241,7 +184,9 @@ def _number(value: bytes | str) -> float:
         return float("nan")
 
 
-def regions_frame(regions: Any, genome: Genome | None = None, *, beyond: bool = False) -> pd.DataFrame:
+def regions_frame(
+    regions: Any, genome: Genome | None = None, *, beyond: bool = False, may_be_empty: bool = False
+) -> pd.DataFrame:
     """Turn any way to name regions into one frame; order and duplicates are kept.
 
     Parameters
@@ -257,6 +202,8 @@ def regions_frame(regions: Any, genome: Genome | None = None, *, beyond: bool = 
         of files and of frames are not held against it.
     beyond
         Names may end behind the end of their contig, as those of other programs' peaks do.
+    may_be_empty
+        Whether no regions are regions, too, as of a blacklist.
 
     Returns
     -------
@@ -289,12 +236,14 @@ def regions_frame(regions: Any, genome: Genome | None = None, *, beyond: bool = 
             )
             msg = f"regions {regions} does not exist; check the path{hint}."
             raise MissingFileError(msg)
-        return read_bed(regions)
+        return read_bed(regions, may_be_empty=may_be_empty)
     if hasattr(regions, "to_pandas"):
         regions = regions.to_pandas()
     if isinstance(regions, pd.DataFrame):
-        return _from_frame(regions)
+        return _from_frame(regions, may_be_empty=may_be_empty)
     names = check.several("regions", regions, what="a BED file, a frame, a region such as chr1:100-200,")
+    if may_be_empty and not names:
+        return pd.DataFrame({"chrom": np.empty(0, object), "start": np.empty(0, np.int64), "end": np.empty(0, np.int64)})
     frame = parse_regions(names, genome)
     if frame is None:
         wrong = next((n for n in names if parse_regions([n], genome) is None), None)
@@ -306,15 +255,22 @@ def regions_frame(regions: Any, genome: Genome | None = None, *, beyond: bool = 
     return frame
 
 
-def _from_frame(regions: pd.DataFrame) -> pd.DataFrame:
+def _one_less(start: np.ndarray) -> np.ndarray:
+    """0-based starts of 1-based ones."""
+    logger.info("regions: widths are end - start + 1, so starts are 1-based; 1 is taken from each")
+    check.none_true(start < 1, "regions with 1-based starts begin below 1", "correct the regions")
+    return start - 1
+
+
+def _from_frame(regions: pd.DataFrame, *, may_be_empty: bool) -> pd.DataFrame:
     lower = {str(c).lower(): c for c in reversed(list(regions.columns))}
-    taken = {key: next((lower[a] for a in names if a in lower), None) for key, names in _COLUMN_NAMES.items()}
+    taken = {key: next((lower[a] for a in names if a in lower), None) for key, names in COLUMN_NAMES.items()}
     missing = [key for key, column in taken.items() if column is None]
     if missing:
         have = ", ".join(map(repr, regions.columns))
         msg = f"regions has no column {' or '.join(missing)} (it has {have}); rename its columns to chrom, start, end."
         raise InputError(msg)
-    if not len(regions):
+    if not len(regions) and not may_be_empty:
         msg = "regions has no rows; give at least one region."
         raise InputError(msg)
     coordinates = {}
@@ -328,7 +284,12 @@ def _from_frame(regions: pd.DataFrame) -> pd.DataFrame:
     check.none_true(coordinates["start"] > coordinates["end"], "regions have start > end", "correct the regions")
     chrom = regions[taken["chrom"]]
     check.none_true(chrom.isna().to_numpy(), "regions have no chromosome", "correct the regions")
+    if len(regions) and "width" in lower:
+        width = pd.to_numeric(regions[lower["width"]].astype(object), errors="coerce").to_numpy(np.float64)
+        if (width == coordinates["end"] - coordinates["start"] + 1).all():
+            coordinates["start"] = _one_less(coordinates["start"])
     frame = pd.DataFrame({"chrom": chrom.astype(str).to_numpy(object), **coordinates})
+    frame.attrs = dict(regions.attrs)
     for key in ("name", "score", "strand"):
         if key in lower:
             frame[key] = regions[lower[key]].to_numpy()

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from gpuatac.errors import InputError
+from gpuatac.io.files.compression import read_bytes
 from gpuatac.io.genome import transcripts as annotation_files
 from gpuatac.io.genome.annotation import transcripts_of
-from gpuatac.io.genome.bed import read_bytes
+from gpuatac.io.genome.gff import GENE_KIND, TRANSCRIPT_KIND, GffLines, gff3_values
 
 if TYPE_CHECKING:
     from gpuatac.genome import Genome
@@ -73,8 +74,8 @@ def _read_once(path: str, _changed: int, _size: int) -> pd.DataFrame:
 def locate_gene(transcripts: pd.DataFrame, name: str, genome: Genome) -> Locus:
     """The span of all transcripts of gene ``name`` (its gene_name, else gene_id; else the same without regard to case).
 
-    Where transcripts of that name lie more than ``SAME_LOCUS`` apart or on several chromosomes, the place with most of
-    them is taken, and a message is logged.
+    Where transcripts of that name lie at several loci (see ``loci_of``), that with most of them is taken, and a message is
+    logged.
 
     Raises
     ------
@@ -93,9 +94,8 @@ def locate_gene(transcripts: pd.DataFrame, name: str, genome: Genome) -> Locus:
         raise InputError(msg)
     found, code = found[code >= 0], code[code >= 0].astype(np.int64)
     start, end = found["start"].to_numpy(np.int64), found["end"].to_numpy(np.int64)
-    order = np.lexsort((start, code))
-    start, end, code, strand = start[order], end[order], code[order], found["strand"].to_numpy()[order]
-    place = _components(code, start, end, gap=SAME_LOCUS)
+    strand = found["strand"].to_numpy()
+    place = loci_of(found, np.zeros(len(found), np.int64), code)
     best = int(np.bincount(place).argmax())
     here = place == best
     if not here.all():
@@ -103,12 +103,56 @@ def locate_gene(transcripts: pd.DataFrame, name: str, genome: Genome) -> Locus:
         logger.warning(
             "gene %s lies at %d places; the others (%s) are left out",
             name,
-            place[-1] + 1,
+            place.max() + 1,
             ", ".join(sorted(others)[:3]),
         )
     direction = "+" if (strand[here] == "+").sum() * 2 >= here.sum() else "-"
     spelled = str(found["gene_name"].iloc[0])
     return Locus(spelled, int(code[here][0]), int(start[here].min()), int(end[here].max()), direction)
+
+
+def loci_of(transcripts: pd.DataFrame, key: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """int64: the number of the locus of each transcript, ascending by (key, chromosome, start).
+
+    Transcripts of one ``key`` (int codes of gene names, say) are of one locus where they are on one chromosome (``code``) and
+    have one gene_id, less than ``SAME_LOCUS`` apart; loci of several gene_ids are one where they overlap.
+    """
+    start, end = transcripts["start"].to_numpy(np.int64), transcripts["end"].to_numpy(np.int64)
+    gene = pd.factorize(transcripts["gene_id"])[0]
+    if (transcripts["gene_id"] == transcripts["transcript_id"]).all():  # no gene_id is known
+        gene = np.zeros(len(transcripts), np.int64)
+    place = np.zeros(len(transcripts), np.int64)
+    order = np.lexsort((start, gene, code, key))
+    fresh = (np.diff(np.stack([key, code, gene])[:, order], axis=1) != 0).any(axis=0)
+    part = _components(np.concatenate([[0], np.cumsum(fresh)]), start[order], end[order], gap=SAME_LOCUS)
+    place[order] = part
+    first = order[np.flatnonzero(np.diff(part, prepend=-1))]
+    n = len(first)
+    low, high = np.full(n, np.iinfo(np.int64).max), np.zeros(n, np.int64)
+    np.minimum.at(low, place, start)
+    np.maximum.at(high, place, end)
+    order = np.lexsort((low, code[first], key[first]))
+    fresh = (np.diff(np.stack([key, code])[:, first][:, order], axis=1) != 0).any(axis=0)
+    joined = np.zeros(n, np.int64)
+    joined[order] = _components(np.concatenate([[0], np.cumsum(fresh)]), low[order], high[order])
+    found: np.ndarray = joined[place]
+    return found
+
+
+def main_loci(transcripts: pd.DataFrame, key: np.ndarray, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(whether each transcript is at the main locus of its key, number of loci of each key); see ``loci_of``.
+
+    The main locus is that with most transcripts, the first of several.
+    """
+    place = loci_of(transcripts, key, code)
+    size = np.bincount(place)
+    owner = np.zeros(size.size, np.int64)
+    owner[place] = key
+    order = np.lexsort((np.arange(size.size), -size, owner))
+    first = order[np.flatnonzero(np.diff(owner[order], prepend=-1))]
+    main = np.zeros(size.size, bool)
+    main[first] = True
+    return main[place], np.bincount(owner, minlength=int(key.max(initial=-1)) + 1)
 
 
 def _rows_named(transcripts: pd.DataFrame, name: str) -> np.ndarray:
@@ -224,7 +268,7 @@ def read_exons(path: Path, chrom: str) -> pd.DataFrame:
 
 def _gff_pieces(path: Path, text: bytes, chrom: str) -> list[tuple[str, int, int, bool]]:
     fasta = text.find(b"\n##FASTA")
-    gff = annotation_files.GffLines(path, text[: fasta + 1] if fasta >= 0 else text)
+    gff = GffLines(path, text[: fasta + 1] if fasta >= 0 else text)
     name = chrom.encode() + b"\t"
     codes = np.frombuffer(gff.text, np.uint8)
     here = np.ones(gff.lines.size, bool)
@@ -232,8 +276,8 @@ def _gff_pieces(path: Path, text: bytes, chrom: str) -> list[tuple[str, int, int
         here[here] = codes[gff.starts[gff.lines[here]] + i] == letter
     gff.lines, gff.kind = gff.lines[here], gff.kind[here]
     names = {}  # GFF3: ID of a transcript (or gene) to the name read_transcripts gives it
-    for field in gff.rows(lambda k: annotation_files.TRANSCRIPT_KIND.match(k) or annotation_files.GENE_KIND.search(k))[1]:
-        values = annotation_files.gff3_values(field[8])
+    for field in gff.rows(lambda k: TRANSCRIPT_KIND.match(k) or GENE_KIND.search(k))[1]:
+        values = gff3_values(field[8])
         if "ID" in values:
             names[values["ID"]] = values.get("transcript_id") or values["ID"]
     out = []

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gpuatac import check
+from gpuatac.core.counting.regions import coordinates
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.genome import BUILTIN, Genome
 from gpuatac.io.files import compression
-from gpuatac.io.genome.bed import numbered_lines, read_bytes, regions_frame, whole_numbers
+from gpuatac.io.genome.bed import regions_frame
+from gpuatac.io.genome.bed_rows import numbered_lines, whole_numbers
 from gpuatac.io.genome.regions import MAX_COORDINATE
 
 if TYPE_CHECKING:
@@ -88,26 +90,18 @@ def read_genome(
             check.existing_file(path, f"genome (neither one of {known} nor a file):")
         made = Genome(_stem(path), read_sizes(path), contigs="given").select_contigs(contigs)
     if genes is not None:
-        made = replace(made, transcripts=_transcripts(genes))
+        from gpuatac.io.genome.annotation import transcripts_of
+
+        made = replace(made, transcripts=transcripts_of(genes))
     if blacklist is not None:
-        made = replace(made, blacklist=regions_frame(blacklist, made)[["chrom", "start", "end"]])
-        _check_known(made, "blacklist", made.blacklist)
+        frame = regions_frame(blacklist, made, may_be_empty=True)[["chrom", "start", "end"]]
+        made = replace(made, blacklist=frame)
+        _check_known(made, "blacklist", frame)
+        coordinates(frame, made, what="blacklisted regions")
+        frame.attrs["told"] = made.name
     if made.transcripts is not None:
         _check_known(made, "genes", made.transcripts)
     return made
-
-
-def _transcripts(genes: str | Path | pd.DataFrame) -> pd.DataFrame:
-    if isinstance(genes, (str, Path)):
-        from gpuatac.io.genome.transcripts import read_transcripts
-
-        return read_transcripts(genes)
-    wanted = ["chrom", "start", "end", "strand", "transcript_id", "gene_id", "gene_name"]
-    missing = [c for c in wanted if c not in genes]
-    if missing:
-        msg = f"genes has no column {', '.join(missing)}; it needs {', '.join(wanted)}, as io.read_transcripts gives."
-        raise InputError(msg)
-    return genes
 
 
 def _check_known(genome: Genome, role: str, frame: pd.DataFrame | None) -> None:
@@ -139,7 +133,7 @@ def read_sizes(path: Path) -> dict[str, int]:
             logger.info("chromosome sizes from %s", index)
             return read_sizes(index)
         return fasta_sizes(path)
-    rows = [(n, line.split()) for n, line in numbered_lines(read_bytes(path))]
+    rows = [(n, line.split()) for n, line in numbered_lines(compression.read_bytes(path))]
     sizes: dict[str, int] = {}
     for line, fields in rows:
         if len(fields) < 2:
@@ -179,8 +173,10 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
     try:
         with _open(path) as handle:
-            while chunk := handle.read(_CHUNK):
+            chunk = handle.read(_CHUNK).removeprefix(b"\xef\xbb\xbf")
+            while chunk:
                 yield chunk
+                chunk = handle.read(_CHUNK)
     except (EOFError, gzip.BadGzipFile, isal_zlib.error) as err:  # type: ignore[misc]
         allowed, remedy = "a complete gzip file", "fetch the file again"
         raise FileFormatError(path, f"gzip data that end early or do not inflate ({err})", allowed, remedy) from err

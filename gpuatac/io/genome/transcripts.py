@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 
 from gpuatac.errors import FileFormatError, InputError
 from gpuatac.genome import MITO_NAMES
-from gpuatac.io.genome.bed import checked_intervals, numbered_lines, read_bytes, whole_numbers
+from gpuatac.io.files.compression import is_heading, read_bytes
+from gpuatac.io.genome.bed_rows import checked_intervals, numbered_lines, whole_numbers
+from gpuatac.io.genome.gff import FORMATS, Rows, gff3_rows, gtf_rows, is_gff3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from gpuatac.genome import Genome
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("chrom", "start", "end", "strand", "transcript_id", "gene_id", "gene_name")
-NEWLINE, TAB, HASH = 10, 9, ord("#")
-GENE_KIND = re.compile(rb"(^|_)gene$|^pseudogene$")
-TRANSCRIPT_KIND = re.compile(rb"^(transcript|mRNA|[A-Za-z_]*RNA|.*_transcript|.*_gene_segment)$")
-_NAMES_GFF3 = frozenset(("ID", "Parent", "Name", "gene", "gene_id", "gene_name", "transcript_id"))
-_ATTRIBUTE_GFF3 = re.compile(rb"^\s*[^\s=;\"]+=")
-_FORMATS = "GTF, GFF3, genePred/refGene or BED with at least six columns, split at tabs"
 
 
 class _Layout(NamedTuple):
@@ -50,16 +44,6 @@ _GENE_PRED = (
 )
 
 
-class _Rows(NamedTuple):
-    """Rows of a GTF or GFF3 that describe transcripts, with the attributes that name them."""
-
-    number: list[int]  # 1-based lines
-    field: list[list[bytes]]  # the nine columns
-    transcript_id: list[str]
-    gene_id: list[str]
-    gene_name: list[str]
-
-
 def read_transcripts(path: str | Path) -> pd.DataFrame:
     """Read the transcripts of a gene annotation; the format is found by content.
 
@@ -68,16 +52,17 @@ def read_transcripts(path: str | Path) -> pd.DataFrame:
     path
         Plain, gzip or bgzip file in one of these formats. **GTF**: rows of feature ``transcript`` or ``mRNA``
         (and other RNA kinds); without any, the ``gene`` rows; without those, the exons of each transcript_id
-        are spanned. **GFF3**: ``mRNA``, ``transcript``, ``lnc_RNA`` and like rows, except those whose Parent
-        is itself a transcript; without any, the gene rows. **genePred**, genePredExt, refGene, refFlat: with
-        or without the bin column. **BED6/BED12**: the name is transcript, gene and gene name.
+        are spanned, or its coding parts. **GFF3**: ``mRNA``, ``transcript``, ``lnc_RNA`` and like rows, except those whose
+        Parent is itself a transcript; without any, the gene rows; without those, exons by Parent. **genePred**,
+        genePredExt, refGene, refFlat: with or without the bin column. **BED6/BED12**: the name is transcript, gene and gene name.
 
     Returns
     -------
     DataFrame in file order with ``chrom`` (str), ``start`` (int64, 0-based), ``end`` (int64, exclusive),
     ``strand`` ("+" or "-"), ``transcript_id``, ``gene_id``, ``gene_name`` (str). A missing gene_name is the
-    gene_id, a missing gene_id the transcript_id. In GFF3 gene_name is the first of: gene_name or gene of the
-    row; gene_name, Name or gene of its parent; Name of the row. Rows whose strand is ``.`` or ``?`` have no
+    gene_id, a missing gene_id that of the transcript's exons (BRAKER) or the transcript_id. In GTF gene_name is the first of
+    gene_name, gene_symbol (FlyBase) and gene (RefSeq). In GFF3 it is the first of: gene_name, gene_symbol or gene of the
+    row; gene_name, gene_symbol, Name or gene of its parent; Name of the row. Rows whose strand is ``.`` or ``?`` have no
     TSS: they are dropped, and a warning is logged that says how many.
 
     Raises
@@ -101,8 +86,7 @@ def read_transcripts(path: str | Path) -> pd.DataFrame:
     text = read_bytes(path)
     first = first_row(path, text)
     if is_gff(first):
-        gff3 = text.startswith(b"##gff-version 3") or bool(_ATTRIBUTE_GFF3.match(first[8] if len(first) > 8 else b""))
-        rows = _gff3_rows(path, text) if gff3 else _gtf_rows(path, text)
+        rows = gff3_rows(path, text) if is_gff3(text) else gtf_rows(path, text)
         frame = _frame(path, rows, _GFF)
     else:
         frame = _frame(path, *_table_rows(path, text, first))
@@ -111,7 +95,7 @@ def read_transcripts(path: str | Path) -> pd.DataFrame:
         logger.warning("%s: %d of %d transcripts have no strand and are dropped", path, without.sum(), len(frame))
         frame = frame[~without].reset_index(drop=True)
     if frame.empty:
-        raise FileFormatError(path, "no transcript with a strand", _FORMATS, "check the annotation")
+        raise FileFormatError(path, "no transcript with a strand", FORMATS, "check the annotation")
     frame.attrs["source"] = str(path.resolve())  # exons are read from there when they are drawn (io.genome.gene_models)
     return frame
 
@@ -119,13 +103,13 @@ def read_transcripts(path: str | Path) -> pd.DataFrame:
 def first_row(path: Path, text: bytes) -> list[bytes]:
     """The fields of the first row that is no comment or track line; refused where it is of no known format."""
     for number, line in enumerate(io.BytesIO(text), 1):
-        if line.strip() and not line.startswith((b"#", b"track", b"browser")):
+        if line.strip() and not line.startswith(b"#") and not is_heading(line):
             fields = line.rstrip(b"\r\n").split(b"\t")
             if is_gff(fields) or is_bed_like(fields) or gene_pred_offset(fields) is not None:
                 return fields
             found, remedy = f"{len(fields)} column(s) of no known kind", "give the annotation in one of these"
-            raise FileFormatError(path, found, _FORMATS, remedy, line=number)
-    raise FileFormatError(path, "no rows", _FORMATS, "check the annotation")
+            raise FileFormatError(path, found, FORMATS, remedy, line=number)
+    raise FileFormatError(path, "no rows", FORMATS, "check the annotation")
 
 
 def is_gff(fields: list[bytes]) -> bool:
@@ -148,7 +132,7 @@ def gene_pred_offset(fields: list[bytes]) -> int | None:
     return None
 
 
-def _frame(path: Path, rows: _Rows, at: _Layout) -> pd.DataFrame:
+def _frame(path: Path, rows: Rows, at: _Layout) -> pd.DataFrame:
     start, end = [f[at.start] for f in rows.field], [f[at.end] for f in rows.field]
     low, high = checked_intervals(path, rows.number, start, end, base=at.base)
     strands = [f[at.strand].strip() for f in rows.field]
@@ -169,9 +153,9 @@ def _frame(path: Path, rows: _Rows, at: _Layout) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _table_rows(path: Path, text: bytes, first: list[bytes]) -> tuple[_Rows, _Layout]:
+def _table_rows(path: Path, text: bytes, first: list[bytes]) -> tuple[Rows, _Layout]:
     """Rows of a genePred or BED table and where its columns are."""
-    lines = [(n, li) for n, li in numbered_lines(text) if not li.startswith((b"track", b"browser"))]
+    lines = [(n, li) for n, li in numbered_lines(text) if not is_heading(li)]
     numbers, fields = [n for n, _ in lines], [li.split(b"\t") for _, li in lines]
     offset = None if is_bed_like(first) else gene_pred_offset(first)
     wanted = 6 if offset is None else 10 + offset
@@ -185,7 +169,7 @@ def _table_rows(path: Path, text: bytes, first: list[bytes]) -> tuple[_Rows, _La
 
     if offset is None:
         name = column(3)
-        return _Rows(numbers, fields, name, name, name), _BED
+        return Rows(numbers, fields, name, name, name), _BED
     name = column(offset)
     if offset == 1 and whole_numbers(first[:1]) is None:  # refFlat: the gene name stands first
         gene = column(0)
@@ -193,163 +177,7 @@ def _table_rows(path: Path, text: bytes, first: list[bytes]) -> tuple[_Rows, _La
         gene = column(11 + offset)
     else:
         gene = name
-    return _Rows(numbers, fields, name, gene, gene), _GENE_PRED[offset]
-
-
-class GffLines:
-    """The lines of a GTF or GFF3 with their feature kinds, without a Python object for each line."""
-
-    def __init__(self, path: Path, text: bytes) -> None:
-        codes = np.frombuffer(text, np.uint8)
-        stops = np.flatnonzero(codes == NEWLINE)
-        if codes.size and (not stops.size or stops[-1] != codes.size - 1):
-            stops = np.append(stops, codes.size)
-        starts = np.concatenate([[0], stops[:-1] + 1])
-        tabs = np.flatnonzero(codes == TAB)
-        first_tab = np.searchsorted(tabs, starts)
-        n_tabs = np.searchsorted(tabs, stops) - first_tab
-        long_enough = np.flatnonzero(n_tabs >= 7)
-        data = long_enough[codes[starts[long_enough]] != HASH]
-        self._refuse_short(path, text, starts, stops, n_tabs)
-        self.text, self.starts, self.stops, self.lines = text, starts, stops, data
-        left = tabs[first_tab[data] + 1] + 1
-        width = tabs[first_tab[data] + 2] - left
-        # Kinds are told apart by length and hash; the few distinct ones are then looked at as text.
-        mark = np.zeros(data.size, np.uint64)
-        for i in range(int(width.max(initial=0))):
-            inside = np.flatnonzero(width > i) if i else slice(None)
-            mark[inside] = mark[inside] * np.uint64(1099511628211) + codes[left[inside] + i]
-        _, at, self.kind = np.unique(mark, return_index=True, return_inverse=True)
-        self.kinds = [text[left[i] : left[i] + width[i]].strip() for i in at.tolist()]
-
-    @staticmethod
-    def _refuse_short(path: Path, text: bytes, starts: np.ndarray, stops: np.ndarray, n_tabs: np.ndarray) -> None:
-        for i in np.flatnonzero(n_tabs < 7).tolist():
-            line = text[starts[i] : stops[i]]
-            if line.startswith(b"##FASTA"):
-                return
-            if line.strip() and not line.startswith((b"#", b"track", b"browser")):
-                found = f"{n_tabs[i] + 1} column(s)"
-                allowed = "nine columns split at tabs, or a comment"
-                raise FileFormatError(path, found, allowed, "correct or remove the line", line=i + 1)
-
-    def rows(self, wanted: Callable[[bytes], object]) -> tuple[list[int], list[list[bytes]]]:
-        """(line numbers, fields) of the rows whose kind is ``wanted``."""
-        take = np.array([bool(wanted(k)) for k in self.kinds], bool)
-        chosen = self.lines[take[self.kind]] if self.kinds else self.lines
-        text, starts, stops = self.text, self.starts[chosen].tolist(), self.stops[chosen].tolist()
-        fields = [text[a:b].rstrip(b"\r").split(b"\t", 8) for a, b in zip(starts, stops, strict=True)]
-        for f in fields:
-            if len(f) < 9:
-                f.append(b"")
-        return (chosen + 1).tolist(), fields
-
-
-def _gtf_value(attributes: str, keys: Iterable[str]) -> dict[str, str]:
-    """The values of ``keys``; the text is cut at quotes, so that what stands inside them is never a key."""
-    found: dict[str, str] = {}
-    missing = set(keys)
-    parts = attributes.split('"')
-    for i, outside in enumerate(parts[::2]):
-        pieces = outside.split(";")
-        if 2 * i + 1 < len(parts):
-            key = pieces.pop().strip(" \t=")
-            if key in missing:
-                found[key] = parts[2 * i + 1]
-                missing.discard(key)
-        for piece in pieces:
-            key, _, value = piece.strip().replace("=", " ", 1).partition(" ")
-            if value and key in missing:
-                found[key] = value.strip()
-                missing.discard(key)
-        if not missing:
-            break
-    return found
-
-
-def _gtf_rows(path: Path, text: bytes) -> _Rows:
-    gff = GffLines(path, text)
-    spans = False
-    numbers, fields = gff.rows(TRANSCRIPT_KIND.match)
-    if not numbers:
-        numbers, fields = gff.rows(GENE_KIND.search)
-    if not numbers:
-        numbers, fields = gff.rows(lambda kind: kind == b"exon")
-        spans = True
-    if not numbers:
-        raise FileFormatError(path, "no transcript, gene or exon rows", _FORMATS, "check the annotation")
-    keys = ("transcript_id", "gene_id", "gene_name")
-    values = [_gtf_value(f[8].decode(errors="replace"), keys) for f in fields]
-    names = [[v.get(key, "") for v in values] for key in keys]
-    for number, transcript, gene in zip(numbers, names[0], names[1], strict=True):
-        if not transcript and not gene:
-            found, allowed = (
-                "neither transcript_id nor gene_id",
-                'attributes like gene_id "A"; transcript_id "B";',
-            )
-            raise FileFormatError(path, found, allowed, "correct or remove the line", line=number)
-    rows = _Rows(numbers, fields, *names)
-    return _span_exons(path, rows) if spans else rows
-
-
-def _span_exons(path: Path, rows: _Rows) -> _Rows:
-    """One row for each (chromosome, transcript_id) of exon rows: first exon start to last exon end."""
-    low, high = checked_intervals(path, rows.number, [f[3] for f in rows.field], [f[4] for f in rows.field], base=1)
-    keys = pd.MultiIndex.from_arrays([[f[0] for f in rows.field], rows.transcript_id, [f[6] for f in rows.field]])
-    codes, _ = pd.factorize(keys)
-    table = pd.DataFrame({"code": codes, "low": low, "high": high, "at": np.arange(len(low))})
-    spans = table.groupby("code").agg({"low": "min", "high": "max", "at": "min"})
-    fields = []
-    for a, b, i in zip(spans["low"], spans["high"], spans["at"], strict=True):
-        field = list(rows.field[i])
-        field[3], field[4] = str(a + 1).encode(), str(b).encode()
-        fields.append(field)
-    at = spans["at"].tolist()
-    pick = [[column[i] for i in at] for column in (rows.transcript_id, rows.gene_id, rows.gene_name)]
-    return _Rows([rows.number[i] for i in at], fields, *pick)
-
-
-def gff3_values(attributes: bytes) -> dict[str, str]:
-    """The attributes that name genes and transcripts; of a repeated one the last."""
-    values = {}
-    for piece in attributes.decode(errors="replace").split(";"):
-        key, equals, value = piece.partition("=")
-        key = key.strip()
-        if key in _NAMES_GFF3 and equals:
-            values[key] = unquote(value.strip()) if "%" in value else value.strip()
-    return values
-
-
-def _gff3_rows(path: Path, text: bytes) -> _Rows:
-    fasta = text.find(b"\n##FASTA")
-    gff = GffLines(path, text[: fasta + 1] if fasta >= 0 else text)
-    numbers, fields = gff.rows(lambda kind: TRANSCRIPT_KIND.match(kind) and not GENE_KIND.search(kind))
-    if not numbers:
-        numbers, fields = gff.rows(GENE_KIND.search)
-    if not numbers:
-        raise FileFormatError(path, "no transcript, mRNA or gene rows", _FORMATS, "check the annotation")
-    values = [gff3_values(f[8]) for f in fields]
-    ids = {v["ID"] for v in values if "ID" in v}
-    keep = [i for i, v in enumerate(values) if v.get("Parent", "") not in ids]
-    genes: dict[str, dict[str, str]] = {}
-    if not all(v.get("gene_id") and (v.get("gene_name") or v.get("gene")) for v in values):
-        _, gene_fields = gff.rows(GENE_KIND.search)
-        genes = {v["ID"]: v for v in (gff3_values(f[8]) for f in gene_fields) if "ID" in v}
-    transcript_id, gene_id, gene_name = [], [], []
-    for i in keep:
-        own = values[i]
-        parent_id = own.get("Parent", "").split(",")[0]
-        parent = genes.get(parent_id, {})
-        gene = own.get("gene_id") or parent.get("gene_id") or parent_id or own.get("ID") or ""
-        name = own.get("gene_name") or own.get("gene")
-        name = name or parent.get("gene_name") or parent.get("Name") or parent.get("gene") or own.get("Name") or ""
-        transcript_id.append(own.get("transcript_id") or own.get("ID") or gene)
-        gene_id.append(gene)
-        gene_name.append(name)
-        if not gene:
-            found, allowed = "neither gene_id, Parent nor ID", "attributes like ID=A;Parent=B"
-            raise FileFormatError(path, found, allowed, "correct or remove the line", line=numbers[i])
-    return _Rows([numbers[i] for i in keep], [fields[i] for i in keep], transcript_id, gene_id, gene_name)
+    return Rows(numbers, fields, name, gene, gene), _GENE_PRED[offset]
 
 
 def tss_table(

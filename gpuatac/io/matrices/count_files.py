@@ -12,7 +12,8 @@ import pandas as pd
 
 from gpuatac import check
 from gpuatac.errors import FileFormatError, InputError
-from gpuatac.io.genome.bed import numbered_lines, read_bytes
+from gpuatac.io.files.compression import read_bytes
+from gpuatac.io.genome.bed_rows import numbered_lines
 from gpuatac.io.genome.regions import parse_regions
 
 if TYPE_CHECKING:

@@ -102,3 +102,18 @@ def _as_pandas(names: Any) -> Any:
 
     anndata.settings.allow_write_nullable_strings = True
     return pd.arrays.ArrowStringArray(names)
+
+
+def storable(names: list[str]) -> list[str]:
+    """Names of columns as an .h5ad can hold them: "/" becomes "_", and so does what HDF5 or AnnData keeps; repeats get a number."""
+    kept = ("", ".", "..", "_index")
+    safe = [(name.replace("/", "_") if name not in kept else f"_{name}_").replace("\0", "_") for name in names]
+    taken = {new for new, name in zip(safe, names, strict=True) if new == name}
+    out = []
+    for new, name in zip(safe, names, strict=True):
+        number, free = 2, new
+        while new != name and free in taken:
+            free, number = f"{new}_{number}", number + 1
+        taken.add(free)
+        out.append(free)
+    return out

@@ -116,7 +116,7 @@ class FragmentTracks:
         self._samples = [self._sample(part, rows, group) for part in parts]
         self._blacklist = None
         if blacklist is not None:
-            at = coordinates(regions_frame(blacklist), self.genome, what="blacklisted regions")
+            at = coordinates(regions_frame(blacklist, may_be_empty=True), self.genome, what="blacklisted regions")
             self._blacklist = merge_intervals(at.chrom, at.start, at.end)
         self.codes = sorted({code for s in self._samples for code, _ in s.fragments.chromosomes()})
         self._thinnings: tuple[tuple[np.ndarray, int], ...] = ()

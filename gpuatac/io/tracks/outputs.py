@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,8 @@ BIGWIG_ENDS = (".bw", ".bigwig")
 BEDGRAPH_ENDS = (".bedgraph", ".bg", ".bdg")
 COMPRESSED = {".gz": "gzip", ".zst": "zstandard"}
 FORMATS = ("bedgraph", "bigwig")
+LONGEST = 120  # bytes of a group in a file name: with suffix and temporary ending it stays below 255
+_DEVICES = re.compile(r"(?i:con|prn|aux|nul|com[1-9]|lpt[1-9])")
 
 
 def n_threads_of(n_jobs: int) -> int:
@@ -90,17 +94,38 @@ def level_of(compression: Any, level: int | None) -> int | None:
 
 
 def file_names(groups: Sequence[str], prefix: str, suffix: str) -> list[str]:
-    """One file name for each group: "/" and other characters that no name may have become "_", repeats a number."""
-    safe = ["".join("_" if c in "/\\\0" or ord(c) < 32 else c for c in group) or "_" for group in groups]
-    taken = {name for name, group in zip(safe, groups, strict=True) if name == group}
+    """One file name for each group, which every disk takes: ``_safe`` of its name, repeats with a number.
+
+    Names count as repeats where a disk may hold them for one: those that differ only in case or in how accents are written.
+    """
+    safe = list(map(_safe, groups))
+    owner: dict[str, int] = {}
+    for i, (name, group) in enumerate(zip(safe, groups, strict=True)):
+        if name == group:
+            owner.setdefault(_folded(name), i)
     out = []
-    for name, group in zip(safe, groups, strict=True):
+    for i, name in enumerate(safe):
         number, free = 2, name
-        while name != group and free in taken:
+        while owner.setdefault(_folded(free), i) != i:
             free, number = f"{name}_{number}", number + 1
-        taken.add(free)
         out.append(f"{prefix}{free}{suffix}")
     return out
+
+
+def _safe(group: str) -> str:
+    """The name of a group without what some file system refuses or hides, and not longer than 120 bytes.
+
+    Characters that no name may have become "_"; so does a dot in front, and a name that Windows keeps for devices gets one.
+    """
+    name = "".join("_" if c in '/\\<>:"|?*' or not (c.isprintable() or c == "\u200d") else c for c in group)
+    name = "_" + name[1:] if name.startswith(".") else name
+    name = f"_{name}" if _DEVICES.fullmatch(name.partition(".")[0].rstrip()) else name
+    return name.encode()[:LONGEST].decode(errors="ignore") or "_"
+
+
+def _folded(name: str) -> str:
+    """Equal for names that a disk may hold for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def targets(out_dir: str | Path, names: Sequence[str]) -> list[Path]:

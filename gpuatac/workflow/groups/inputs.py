@@ -15,6 +15,8 @@ from gpuatac.errors import FileFormatError, InputError
 from gpuatac.io.fragments.attach import records_of, set_records
 from gpuatac.io.fragments.source import is_bam, sample_names
 from gpuatac.io.genome.sizes import read_genome
+from gpuatac.io.tables.barcode_lists import BarcodeList, why_nothing_matches
+from gpuatac.io.tables.by_barcode import read_by_barcode
 from gpuatac.workflow.main_job.resume import fragments_on
 from gpuatac.workflow.main_job.truth import known_cells
 
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger(__name__)
-ALLOWED = "a tab-separated table with a barcode (or sample#barcode) and a group on each line, with or without a header"
-HEADER_BARCODE = ("", "barcode", "barcodes", "cell", "cells", "cell_id", "cellid", "cell_name", "cb", "index")
+ALLOWED = "a table with a barcode (or sample#barcode) and a group on each line, split at tabs or commas, with or without a header"
 HEADER_GROUP = (
     "group",
     "groups",
@@ -37,8 +38,10 @@ HEADER_GROUP = (
     "celltype",
     "label",
     "annotation",
+    "seurat_clusters",
 )
 BESIDE = (slots.X_UMAP, slots.X_SPECTRAL, slots.X_HARMONY)
+NO_CELL = "no barcode of the table of groups has a fragment on the genome; check the genome and the table."
 BAM_OPTIONS = ("barcode_tag", "barcode_regex", "min_mapq", "is_paired")
 
 
@@ -109,10 +112,11 @@ def cells_and_groups(
                 "table of groups; give one of these (--groups TSV)."
             )
             raise InputError(msg)
-        adata = _imported(inputs, table, reading)
+        adata = _imported(inputs, table, groups, reading)
     known = None if table is None else _matched(adata, table, groups)
     if known is not None and (groupby is None or groupby in known):
         label, values = groupby or "group", known[groupby or known.columns[0]]
+        _tell_without_group(table, groups, str(groupby or known.columns[0]))
     elif groupby is not None:
         label, values = groupby, _column(adata, groupby, "groupby")
     else:
@@ -160,7 +164,13 @@ def _cells_of(path: Path) -> AnnData:
     return adata
 
 
-def _imported(inputs: Sequence[Path], table: pd.DataFrame | None, reading: Reading) -> AnnData:
+def _barcodes_of(table: pd.DataFrame, path: Path | None) -> BarcodeList:
+    """Its barcodes as they may stand in a file: with and without what stands before the first "#"."""
+    names = {form for name in table.index for form in (name, name.partition("#")[2] or name)}
+    return BarcodeList(frozenset(names), "the table of groups" if path is None else path.name, required=False)
+
+
+def _imported(inputs: Sequence[Path], table: pd.DataFrame | None, path: Path | None, reading: Reading) -> AnnData:
     if reading.genome is None:
         msg = (
             "genome is not given; allowed: hg38, hg19, mm10, mm39, or a chrom.sizes, .fai or FASTA file: pass genome=... (--genome), "
@@ -181,10 +191,13 @@ def _imported(inputs: Sequence[Path], table: pd.DataFrame | None, reading: Readi
         sizes,
         sample=samples,
         min_num_fragments=0,
-        whitelist=None if table is None else {name.rpartition("#")[2] for name in table.index},
+        whitelist=None if table is None else _barcodes_of(table, path),
         device=reading.device,  # type: ignore[arg-type]
         bam_options=given or None,
     )
+    if not adata.n_obs and table is not None and any(s.n_barcodes_seen for s in pp.read_summaries(adata).values()):
+        notes = [note for s in pp.read_summaries(adata).values() for note in s.notes if note.startswith("none of the ")]
+        raise InputError(notes[0] if notes else NO_CELL)
     if not adata.n_obs and table is None:
         texts = "\n".join(f"{name}: {s.as_text()}" for name, s in pp.read_summaries(adata).items())
         msg = f"no fragment was kept; check the genome and the file, and pass --bulk for BAM files without barcodes.\n{texts}"
@@ -196,37 +209,23 @@ def _imported(inputs: Sequence[Path], table: pd.DataFrame | None, reading: Readi
 
 
 def read_labels(path: Path) -> pd.DataFrame:
-    """The table of groups by barcode: text, missing where a field is empty; the first column is the group."""
-    check.existing_file(path, "table of groups")
-    if path.is_dir():
-        msg = f"table of groups {path} is a folder; allowed: {ALLOWED}; pass the file's path."
-        raise InputError(msg)
+    """The table of groups by barcode, NaN where a field is empty or NA; the first column is the group.
+
+    That is the one called group, else the only one with another usual name (cluster, leiden, cell_type, ...), else the first.
+    """
     remedy = "give one line for each cell"
-    try:
-        table = pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, na_values=["", "NA", "nan"])
-    except pd.errors.EmptyDataError as error:
-        raise FileFormatError(path, "an empty file", ALLOWED, remedy) from error
-    except (pd.errors.ParserError, UnicodeDecodeError, EOFError, OSError) as error:
-        raise FileFormatError(path, f"no table ({error})", ALLOWED, remedy) from error
-    if table.shape[1] == 1:
-        raise FileFormatError(path, "one column", ALLOWED, "separate barcode and group by a tab", line=1)
-    first = ["" if pd.isna(text) else str(text) for text in table.iloc[0]]
-    has_header = first[0].lower() in HEADER_BARCODE or first[1].lower() in HEADER_GROUP
-    if has_header:
-        table = table.iloc[1:]
-    columns = first if has_header else ["barcode", "group", *(f"column_{k}" for k in range(3, table.shape[1] + 1))]
-    table.columns = pd.Index([name or f"column_{k}" for k, name in enumerate(columns, 1)])
-    if table.empty:
-        raise FileFormatError(path, "no cell below the header", ALLOWED, remedy)
-    barcode = table.iloc[:, 0]
-    offset = 1 + has_header
-    for bad, found in ((barcode.isna(), "an empty barcode"), (barcode.duplicated(), "a barcode a second time")):
-        if bad.any():
-            row = int(np.flatnonzero(bad.to_numpy())[0])
-            named = "" if pd.isna(barcode.iloc[row]) else f" ({barcode.iloc[row]})"
-            raise FileFormatError(path, found + named, ALLOWED, "correct or remove the line", line=row + offset)
-    rest = table.iloc[:, 1:].set_axis(pd.Index(barcode.to_numpy(object)), axis=0)
-    return rest[["group", *rest.columns.drop("group")]] if "group" in rest else rest
+    repeated = "correct or remove the line"
+    table = read_by_barcode(path, role="table of groups", allowed=ALLOWED, remedy=remedy, named=HEADER_GROUP, repeated=repeated)
+    rest = table.frame
+    columns = list(rest.columns)
+    if not columns:
+        raise FileFormatError(path, "no column beside the barcode", ALLOWED, "give the group of each cell")
+    likely = [name for name in columns if name.lower() in HEADER_GROUP]
+    first = "group" if "group" in columns else likely[0] if len(likely) == 1 else columns[0]
+    if len(columns) > 1:
+        others = ", ".join(name for name in columns if name != first)
+        logger.info("%s: groups are those of column %s unless another is named (%s)", path.name, first, others)
+    return rest[[first, *(name for name in columns if name != first)]]
 
 
 def _matched(adata: AnnData, table: pd.DataFrame, path: Path | None) -> pd.DataFrame:
@@ -239,17 +238,26 @@ def _matched(adata: AnnData, table: pd.DataFrame, path: Path | None) -> pd.DataF
             f"{ambiguous:,} barcodes of {name} are in several samples; name them sample#barcode ({', '.join(samples)})."
         )
         raise InputError(msg)
-    found = int(known.notna().any(axis=1).sum())
+    found = len(set(table.index) & set(known.index))
     if not found:
-        held = ", ".join(map(str, adata.obs_names[:2])) or "none of them"
-        msg = (
-            f"none of the {len(table):,} barcodes of {name} has fragments (it has {table.index[0]}, the data {held}); allowed: "
-            "barcodes as they are in the fragment file, or sample#barcode; correct the table."
-        )
+        held = f"; {_differences(table, adata)}" if adata.n_obs else ", no cell has; check the fragment file and the genome"
+        msg = f"none of the {len(table):,} barcodes of {name} has fragments{held}."
         raise InputError(msg)
     if found < len(table):
         logger.warning("%s: %d of %d barcodes have no fragments and are left out", name, len(table) - found, len(table))
     return known
+
+
+def _tell_without_group(table: pd.DataFrame | None, path: Path | None, column: str) -> None:
+    if table is not None and path is not None and (n := int(table[column].isna().sum())):
+        told = 'and are in no group; put quotes around "NA" where it is the name of one'
+        logger.warning("%s: %d of %d barcodes have no %s (empty or NA) %s", path.name, n, len(table), column, told)
+
+
+def _differences(table: pd.DataFrame, adata: AnnData) -> str:
+    """Why no line is that of a cell, and what to do."""
+    seen = [str(name) for name in (adata.obs[slots.BARCODE] if slots.BARCODE in adata.obs else adata.obs_names)]
+    return why_nothing_matches(list(table.index), seen, of_list="the table", of_data="the data")
 
 
 def _column(adata: AnnData, name: str, role: str) -> Any:

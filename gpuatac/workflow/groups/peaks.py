@@ -52,6 +52,7 @@ def peaks(
     half_width: int = 250,
     matrix: bool = False,
     output_format: Literal["narrowPeak", "broadPeak", "gappedPeak", "bed"] | None = None,
+    raw_scores: bool = False,
     prefix: str = "",
     device: Device = "auto",
     memory: str | int | None = None,
@@ -96,6 +97,8 @@ def peaks(
         Count every cell in the consensus peaks: peaks.h5ad, beside consensus.bed.
     output_format
         Format of the peak files; by default narrowPeak, or broadPeak for broad regions.
+    raw_scores
+        Scores without the bound of 1000, as MACS3 writes them; UCSC's tools refuse such files.
     prefix
         Start of the names of the peak files.
     device
@@ -160,7 +163,7 @@ def peaks(
             for key in given.adata.obsm:
                 counts.obsm[key] = given.adata.obsm[key]
             write_h5ad(counts, stack.enter_context(replacing(Path(out) / MATRIX, force=True)))
-        files = ex.export_peaks(called, out_dir=out, prefix=prefix, suffix=f".{form}", output_format=form)
+        files = ex.export_peaks(called, out_dir=out, prefix=prefix, suffix=f".{form}", output_format=form, raw_scores=raw_scores)
     return Written(
         {name: Path(path) for name, path in files.items()},
         n_cells,

@@ -88,7 +88,8 @@ def check_targets(targets: list[Path], inputs: list[Path], *, force: bool) -> No
             msg = f"{path} is an input and would be replaced; allowed: outputs beside the inputs; choose another folder (out, --out)."
             raise InputError(msg)
         check.may_write(path, force=force)
-    twice = next((path for path in targets if targets.count(path) > 1), None)
+    folded = [str(path).casefold() for path in targets]  # one file on a disk that does not tell case
+    twice = next((path for path, name in zip(targets, folded, strict=True) if folded.count(name) > 1), None)
     if twice is not None:
         msg = f"{twice.name} would be written twice; allowed: groups of other names; rename the group or pass prefix (--prefix)."
         raise InputError(msg)

@@ -13,6 +13,7 @@ import pandas as pd
 from gpuatac import ex, metrics, pp, slots, tl
 from gpuatac.core.differential.groups import FEWEST_FOR_MARKERS, marker_pvalue, standing_out
 from gpuatac.io.files.atomic import replacing
+from gpuatac.io.genome.peak_rows import line_name
 from gpuatac.io.matrices.h5ad import read_h5ad, write_h5ad
 from gpuatac.options import STEP_NAMES
 from gpuatac.threads import get_threads
@@ -189,7 +190,8 @@ def write_consensus(consensus: pd.DataFrame, path: Path) -> None:
     groups = [str(name) for name in consensus.columns if consensus[name].dtype == bool]
     table = consensus.sort_values([slots.CHROM, slots.START], kind="stable")
     held = table[groups].to_numpy(bool)
-    names = [",".join(name for name, here in zip(groups, row, strict=True) if here) or "." for row in held]
+    shown = [line_name(name).replace(",", "_") or "_" for name in groups]
+    names = [",".join(name for name, here in zip(shown, row, strict=True) if here) or "." for row in held]
     bed = table[[slots.CHROM, slots.START, slots.END]].assign(name=names)
     bed.to_csv(path, sep="\t", header=False, index=False)
 

@@ -239,7 +239,7 @@ def genes(adata: AnnData, options: RunOptions, genome: Genome) -> None:
     """Gene activity, kept beside the cells: obsm["gene_activity"], names in uns["gene_activity"]["genes"]."""
     if genome.transcripts is None:
         return
-    activity = pp.make_gene_matrix(adata, genome, upstream=options.gene_upstream)
+    activity = pp.make_gene_matrix(adata, genome, upstream=options.gene_upstream, id_type=options.gene_key)
     adata.obsm[slots.GENE_ACTIVITY] = activity.X
     adata.uns[slots.GENE_ACTIVITY] = {
         "genes": activity.var_names.to_numpy().astype(object),

@@ -5,57 +5,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from gpuatac import check, slots
-from gpuatac.errors import FileFormatError, InputError
+from gpuatac import slots
+from gpuatac.errors import FileFormatError
+from gpuatac.io.tables.barcode_lists import why_nothing_matches
+from gpuatac.io.tables.by_barcode import read_by_barcode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import pandas as pd
     from anndata import AnnData
 
-ALLOWED = "a tab-separated table with the columns barcode and cell_type (is_doublet and is_cell if known)"
+ALLOWED = "a table with the columns barcode and cell_type (is_doublet and is_cell if known)"
 YES, NO = ("1", "1.0", "true", "True", "TRUE"), ("0", "0.0", "false", "False", "FALSE")
 
 
 def read_truth(path: Path) -> pd.DataFrame:
     """The table by barcode: cell_type, and is_doublet and is_cell (bool) where the file has them."""
-    check.existing_file(path, "truth table")
-    if path.is_dir():
-        msg = f"truth table {path} is a folder; allowed: {ALLOWED}; pass the file's path."
-        raise InputError(msg)
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, na_values=["", "NA", "nan"])
-    except pd.errors.EmptyDataError as error:
-        raise FileFormatError(path, "an empty file", ALLOWED, "give the table of known cells") from error
-    except (pd.errors.ParserError, UnicodeDecodeError, EOFError, OSError) as error:
-        raise FileFormatError(path, f"no table ({error})", ALLOWED, "give the table of known cells") from error
-    for column in ("barcode", "cell_type"):
-        if column not in table:
-            found = f"no column {column!r} (but {', '.join(map(str, table.columns[:6]))})"
-            raise FileFormatError(path, found, ALLOWED, "name the columns in the first line", line=1)
-    if table.empty:
-        raise FileFormatError(path, "no cell below the header", ALLOWED, "give the table of known cells")
-    _refuse(path, table["barcode"].isna().to_numpy(), "an empty barcode", "fill it in or remove the line")
-    repeated = table["barcode"].duplicated().to_numpy()
-    if repeated.any():
-        twice = str(table["barcode"].to_numpy()[np.flatnonzero(repeated)[0]])
-        remedy = "remove the line, or name the cells sample#barcode when there are several samples"
-        _refuse(path, repeated, f"barcode {twice!r} a second time", remedy)
+    remedy = "give the table of known cells"
+    repeated = "remove the line, or name the cells sample#barcode when there are several samples"
+    table, lines = read_by_barcode(
+        path, role="truth table", allowed=ALLOWED, remedy=remedy, named=("cell_type",), repeated=repeated
+    )
+    if "cell_type" not in table:
+        found = f"no column 'cell_type' (but {', '.join(map(str, table.columns[:6]))})"
+        raise FileFormatError(path, found, ALLOWED, "name the columns in the first line", line=1)
     for column in ("is_doublet", "is_cell"):
         if column in table:
             values = table[column]
             bad = ~(values.isin([*YES, *NO]) | values.isna()).to_numpy()
-            _refuse(path, bad, f"{column} that is neither 1 nor 0", "write 1 for yes and 0 for no")
+            if bad.any():
+                found = f"{column} that is neither 1 nor 0"
+                line = lines[int(np.flatnonzero(bad)[0])]
+                raise FileFormatError(path, found, ALLOWED, "write 1 for yes and 0 for no", line=line)
             table[column] = values.isin(YES)
-    return table.set_index("barcode")
-
-
-def _refuse(path: Path, bad: np.ndarray, found: str, remedy: str) -> None:
-    if bad.any():
-        raise FileFormatError(path, found, ALLOWED, remedy, line=int(np.flatnonzero(bad)[0]) + 2)
+    return table.rename_axis("barcode")
 
 
 def known_cells(table: pd.DataFrame, adata: AnnData, samples: Sequence[str], imported: pd.DataFrame) -> tuple[Any, int]:
@@ -90,6 +76,9 @@ def compare(adata: AnnData, table: pd.DataFrame, samples: Sequence[str], importe
     out: dict[str, Any] = {"n_labelled": int(labelled.sum()), "n_not_cells": int((~labelled).sum())}
     if ambiguous:
         out["n_ambiguous"] = ambiguous
+    if not set(table.index) & set(known.index) and not ambiguous and adata.n_obs:
+        seen = [str(name) for name in (adata.obs[slots.BARCODE] if slots.BARCODE in adata.obs else adata.obs_names)]
+        out["why_none"] = why_nothing_matches(list(table.index), seen, of_list="the truth", of_data="the data")
     doublet = (known["is_doublet"] == True).to_numpy() if "is_doublet" in known else None  # noqa: E712
     if slots.LEIDEN in adata.obs and labelled.any():
         types = known["cell_type"].astype(str).to_numpy()
@@ -115,6 +104,8 @@ def as_lines(t: dict[str, Any]) -> list[str]:
         lines.append(
             f"  {t['n_ambiguous']:,} barcodes of the truth are in several samples and were left out; name them sample#barcode"
         )
+    if "why_none" in t:
+        lines.append(f"  no barcode of the truth is that of a cell: {t['why_none']}")
     if t.get("ari") is not None:
         single = f" ({t['ari_without_doublets']:.3f} without true doublets)" if "ari_without_doublets" in t else ""
         lines.append(f"  ARI {t['ari']:.3f}{single}, NMI {t['nmi']:.3f}, {t['n_types']} true types")

@@ -15,7 +15,8 @@ import gpuatac as ga
 from gpuatac import Genome
 from gpuatac.errors import FileFormatError, InputError, MissingFileError
 from gpuatac.fragments import DROP_REASONS
-from gpuatac.io.fragments.text import read_whitelist, stem_of
+from gpuatac.io.fragments.text import stem_of
+from gpuatac.io.tables.barcode_lists import read_whitelist
 
 GENOME = Genome("g", {"chr1": 1000, "chr2": 500, "chr10": 800, "chrM": 100})
 TABLE = """\
@@ -306,11 +307,16 @@ def test_empty_iterable_keeps_nothing_an_empty_list_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "line"), [(b"\xef\xbb\xbfA-1\nB-1\n", 1), (b"A-1\nB\xff-1\n", 2), ("A-1\n".encode("utf-16"), 1)]
+    ("data", "line", "found"),
+    [
+        (b"A-1\nB\xff-1\n", 2, "bytes that are no UTF-8 text"),
+        ("A-1\n".encode("utf-16"), 1, "text in UTF-16"),
+        ("A-1\nB\xe9\n".encode(), 2, "a barcode with letters outside ASCII"),
+    ],
 )
-def test_whitelist_with_a_byte_order_mark_or_other_bytes_is_refused(tmp_path, data, line):
+def test_whitelist_with_bytes_that_no_barcode_has_is_refused(tmp_path, data, line, found):
     (tmp_path / "w").write_bytes(data)
-    with pytest.raises(FileFormatError, match="found bytes outside ASCII in a whitelist; allowed: ") as caught:
+    with pytest.raises(FileFormatError, match=f"found {found}") as caught:
         read_whitelist(tmp_path / "w")
     assert caught.value.line == line
 
@@ -380,10 +386,10 @@ def test_a_bad_line_is_shown_shortened_and_escaped(tmp_path):
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("line", ["\xef\xbb\xbfchr1\t1\t2\tA", "\xff\xfec\0h\0r\0001\0\t\0001\0\t\0002\0\t\0A\0"])
-def test_a_first_line_with_a_byte_order_mark_is_refused(tmp_path, line):
-    with pytest.raises(FileFormatError, match="line 1: found an empty chromosome name or one with bytes outside"):
-        read(tmp_path, line + "\n")
+def test_a_byte_order_mark_is_taken_off_and_utf_16_is_refused(tmp_path):
+    assert rows_of(read(tmp_path, b"\xef\xbb\xbfchr1\t1\t2\tA\n")) == rows_of(read(tmp_path, b"chr1\t1\t2\tA\n"))
+    with pytest.raises(FileFormatError, match=r"line 1: found text in UTF-16; allowed: text in UTF-8; save it as UTF-8"):
+        read(tmp_path, "chr1\t1\t2\tA\n".encode("utf-16"))
 
 
 @pytest.mark.parametrize("line", ["chr1\t1\t2\tA", "chr1\t1\t2\tA\t1\t+", "chr1\t1", "chr1"])

@@ -41,7 +41,7 @@ def tiny(monkeypatch):
     """A limit so small that nothing may stay in memory."""
 
     def apply(size: int = 100_000) -> None:
-        monkeypatch.setitem(memory._state, "limit", size)
+        monkeypatch.setitem(memory._state, "given", size)
 
     return apply
 

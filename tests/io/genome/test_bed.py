@@ -213,12 +213,13 @@ def test_all_that_is_out_of_the_ordinary_is_read_line_by_line(text):
     assert bed._plain_table(text.encode()) is None
 
 
-def test_names_that_look_like_nothing_or_quotes_stay_text_and_odd_scores_are_read(tmp_path):
-    text = 'NA\t1\t2\tNaN\t+1.5\t"\n"chr1"\t1\t2\tnull\tx\t+\n chr2 \t1\t2\t\t\t - \nchr2\t1\t2\t"\t1e3\t.\n'
-    assert bed._plain_table(text.encode()) is not None
+@pytest.mark.parametrize("mark", ["", '"'])
+def test_names_that_look_like_nothing_stay_text_odd_scores_are_read_and_quotes_go(tmp_path, mark):
+    text = f'NA\t1\t2\tNaN\t+1.5\tx\n{mark}chr1{mark}\t1\t2\tnull\tx\t+\n chr2 \t1\t2\t\t\t - \nchr2\t1\t2\t{mark}\t1e3\t.\n'
+    assert (bed._plain_table(text.encode()) is None) == bool(mark)
     frame = read_bed(written(tmp_path, text))
-    assert frame["chrom"].tolist() == ["NA", '"chr1"', "chr2", "chr2"]
-    assert frame["name"].tolist() == ["NaN", "null", "", '"']
+    assert frame["chrom"].tolist() == ["NA", "chr1", "chr2", "chr2"]
+    assert frame["name"].tolist() == ["NaN", "null", "", mark]
     np.testing.assert_array_equal(frame["score"], [1.5, np.nan, np.nan, 1000.0])
     assert frame["strand"].tolist() == [".", "+", "-", "."]
 

@@ -179,8 +179,8 @@ def test_transcripts_without_strand_are_dropped_and_counted(tmp_path, caplog):
         ("chr1\t1\t2\tA\t0\t+\nchr1\t1\t2\n", 2, r"3 column\(s\)"),
         ("chr1\t1\t2\n", 1, "no known kind"),
         ("# only\n", None, "no rows"),
-        (gtf_row("CDS", 1, 2, 'gene_id "g";'), None, "no transcript, gene or exon rows"),
-        ("##gff-version 3\n" + gtf_row("CDS", 1, 2, "ID=g"), None, "no transcript, mRNA or gene rows"),
+        (gtf_row("intron", 1, 2, 'gene_id "g";'), None, "no transcript, gene, exon or CDS rows"),
+        ("##gff-version 3\n" + gtf_row("intron", 1, 2, "ID=g"), None, "no transcript, mRNA, gene, exon or CDS rows"),
         (gtf_row("gene", 1, 2, 'gene_id "g";', strand="."), None, "no transcript with a strand"),
     ],
 )

@@ -172,7 +172,7 @@ def test_fragments_that_stay_on_disk_give_the_same(two_samples, bk, tmp_path, mo
     _, read = two_samples
     members = [np.array([0, 4]), np.array([1, 5, 3])]
     in_memory = FragmentTracks(read()[0], members, ["a", "b"])
-    monkeypatch.setitem(memory._state, "limit", 3000)  # bytes
+    monkeypatch.setitem(memory._state, "given", 3000)  # bytes
     ga.io.forget()
     adata = read(out=tmp_path / "stored")[0]
     assert {type(part.fragments) for part in attached(adata)} == {StoredFragments}

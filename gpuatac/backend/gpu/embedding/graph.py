@@ -276,6 +276,7 @@ class Graph:
             "batch",
             basis="points",
             adjusted_basis="corrected",
+            flavor="harmony2",  # as harmonypy, which the CPU has
             n_clusters=max(1, min(100, round(n / 30))),
             max_iter_harmony=max_iter,
             theta=theta,
